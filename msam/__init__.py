@@ -1,0 +1,1 @@
+"""The method: SiMF, features, the MSAM network, training. Imports neither Kafka nor Faust."""

@@ -1,0 +1,5 @@
+"""One error root for the method."""
+
+
+class MethodError(Exception):
+    """Root of every error that `msam` raises on purpose."""

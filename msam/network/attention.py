@@ -1,0 +1,78 @@
+"""Attention over audio groups, text positions and modalities (Eq. 19-24)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension among the positions of `mask`; all zeros where nothing is present."""
+    kept = scores.masked_fill(~mask, -torch.inf)
+    top = kept.amax(-1, keepdim=True)
+    power = torch.exp(kept - torch.where(torch.isfinite(top), top, 0.0))
+    return power / power.sum(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+
+
+class Scorer(nn.Module):
+    """u^T tanh(U x + k) + k': the two-layer score of Eq. 22-24."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, 1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """values [..., D] -> [...]."""
+        scores: Tensor = self.outer(torch.tanh(self.inner(values))).squeeze(-1)
+        return scores
+
+
+class Attended(NamedTuple):
+    """A softmax-weighted sum with what is needed to join it to another one exactly."""
+
+    value: Tensor  # [n, D]
+    log_sum: Tensor  # [n] log-sum-exp of the scores, 0 where nothing is present
+    present: Tensor  # bool [n]
+    weights: Tensor  # [n, P]
+
+
+class Attention(nn.Module):
+    """x' = U x + k, then softmax of the two-layer scores over positions (Eq. 19 and 22, or 20 and 23)."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, dim)
+        self.score = Scorer(dim)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Attended:
+        """values [n, P, F], mask [n, P] -> Attended; positions out of the mask have no part in the softmax."""
+        projected = self.project(values)  # [n, P, D]
+        scores = self.score(projected)
+        weights = masked_softmax(scores, mask)
+        value = torch.bmm(weights.unsqueeze(1), projected).squeeze(1)
+        present = mask.any(-1)
+        log_sum = torch.where(present, scores.masked_fill(~mask, -1e30).logsumexp(-1), 0.0)
+        return Attended(value, log_sum, present, weights)
+
+
+class ModalityAttention(nn.Module):
+    """γ = softmax of the scores of audio, text and sequence; z_att = γ_a a_att + γ_b b_att + γ_c c' (Eq. 24)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.audio = Scorer(dim)
+        self.text = Scorer(dim)
+        self.sequence = Scorer(dim)
+
+    def forward(
+        self, values: tuple[Tensor, Tensor, Tensor], audio_score: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """values: a_att, b_att, c' [B, K, D]; audio_score [B, K]; present bool [B, K, 3] -> z_att [B, K, D], γ [B, K, 3]."""
+        audio, text, sequence = values
+        scores = torch.stack([audio_score, self.text(text), self.sequence(sequence)], -1)
+        gamma = masked_softmax(scores, present)
+        fused = gamma[..., :1] * audio + gamma[..., 1:2] * text + gamma[..., 2:] * sequence
+        return fused, gamma

@@ -1,0 +1,59 @@
+"""Model calls at one fixed batch shape, so that a row gives the same bits whatever shares its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from msam.network.inputs import TrackInputs, UserInputs
+from msam.network.model import MSAM
+from msam.network.sides import Hidden, TrackSide, UserSide
+
+TRACK_BATCH = 64
+USER_BATCH = 32
+WINDOW_BATCH = 32
+
+
+@torch.inference_mode()
+def encode_tracks(model: MSAM, inputs: TrackInputs, batch: int = TRACK_BATCH) -> TrackSide:
+    """Sides of any number of tracks, in calls of exactly `batch`."""
+    sides = []
+    for part in torch.arange(max(len(inputs), 1)).split(batch):
+        some = inputs.select(part[: len(inputs)])
+        sides.append(model.encode_tracks(some.padded(batch)).head(len(some)))
+    return TrackSide.cat(sides)
+
+
+@torch.inference_mode()
+def encode_users(model: MSAM, users: UserInputs, batch: int = USER_BATCH) -> UserSide:
+    """Sides of any number of users, in calls of exactly `batch`."""
+    sides = []
+    for part in torch.arange(max(len(users), 1)).split(batch):
+        some = users.select(part[: len(users)])
+        sides.append(model.encode_users(some.padded(batch)).head(len(some)))
+    return UserSide.cat(sides)
+
+
+def stack_windows(windows: Sequence[Sequence[int]], size: int, batch: int = WINDOW_BATCH) -> Tensor:
+    """Rows of tracks per window, oldest first, to int64 [batch, size]: cut to the newest, left padded with -1."""
+    out = torch.full((batch, size), -1, dtype=torch.int64)
+    for row, window in enumerate(windows):
+        recent = list(window)[-size:]
+        if recent:
+            out[row, size - len(recent) :] = torch.tensor(recent)
+    return out
+
+
+def pad_users(users: UserSide, batch: int = WINDOW_BATCH) -> UserSide:
+    """User sides followed by absent users up to `batch`."""
+    missing = batch - len(users)
+    return UserSide(*(torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) for tensor in users))
+
+
+@torch.inference_mode()
+def score(model: MSAM, side: TrackSide, rows: Tensor, window: Tensor, users: UserSide) -> tuple[Tensor, Hidden]:
+    """Logits [batch, n] over the n tracks of side and rows, and the state, for window [batch, K] and users [batch]."""
+    hidden = model(side, window, users)
+    return model.logits(hidden, rows, window), hidden

@@ -1,0 +1,204 @@
+"""MSAM (Sec. 4): tracks and users are encoded once, windows of plays are read through them, U h* ranks the catalogue."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msam.config import MSAMConfig
+from msam.network.attention import Attention, ModalityAttention, masked_softmax
+from msam.network.copy_head import CopyHead, occurrences
+from msam.network.encoders import AudioMLP, BiLSTM, TextCNN, WindowLSTM
+from msam.network.inputs import FIELDS, TrackInputs, UserInputs
+from msam.network.normalise import Standardise
+from msam.network.rows import ContentRows, FreeRows, RawContent
+from msam.network.sides import Explanation, Hidden, TrackSide, UserSide
+
+
+class MSAM(nn.Module):
+    """The network for a catalogue with `rows` trained tracks. Nothing in it depends on track ids."""
+
+    def __init__(self, config: MSAMConfig, rows: int) -> None:
+        super().__init__()
+        self.config = config
+        self.row_count = rows
+        d, joined = config.dim, 2 * config.dim + 2
+        self.factor_scale = Standardise(d)
+        self.artist_scale = Standardise(d)
+        self.audio_scale = Standardise(config.audio_groups, config.audio_width)
+        self.audio_mlp = AudioMLP(config.audio_groups, config.audio_width, joined, config.hidden)
+        self.text_cnn = TextCNN(config.text_dim, config.kernel_widths, joined, config.hidden)
+        self.series = nn.Linear(FIELDS * config.text_dim + FIELDS + joined, d)
+        self.score = nn.Linear(1, d, bias=False)
+        self.audio_attention = Attention(config.hidden, d)
+        self.text_attention = Attention(self.text_cnn.channels, d)
+        self.modality = ModalityAttention(d)
+        self.sequence = BiLSTM(d, config.hidden)
+        self.sequence_project = nn.Linear(2 * config.hidden, d)
+        self.fused_lstm = WindowLSTM(d, config.state)
+        self.plain_lstm = WindowLSTM(d, config.state)
+        self.dropout = nn.Dropout(config.dropout)
+        self.raw_content: RawContent | None = None
+        self.u: ContentRows | FreeRows
+        if config.content_rows:
+            self.raw_content = RawContent(config, joined)
+            self.u = ContentRows(self.raw_content.width, rows, config.state)
+        else:
+            self.u = FreeRows(joined + 3 * d, rows, config.state)
+        self.copy_head: CopyHead | None = None
+        if config.copy_head:
+            self.copy_head = CopyHead(d, config.state, config.hidden, config.window, rows)
+
+    # -- tracks and users -------------------------------------------------------------------------------------
+
+    def fit_scales(self, inputs: TrackInputs) -> None:
+        """Fit what only describes the inputs (means, scales, components) on the tracks of training."""
+        self.factor_scale.fit(inputs.factor, inputs.factor_mask)
+        self.artist_scale.fit(inputs.artist_factor, inputs.artist_mask)
+        self.audio_scale.fit(inputs.audio, inputs.audio_mask)
+        if self.raw_content is not None:
+            self.raw_content.fit(inputs, self.audio_scale(inputs.audio, inputs.audio_mask))
+
+    def _joined(self, inputs: TrackInputs) -> Tensor:
+        """The SiMF factors of track and artist that join every branch, with their masks: [n, 2d + 2]."""
+        return torch.cat(
+            [
+                self.factor_scale(inputs.factor, inputs.factor_mask),
+                self.artist_scale(inputs.artist_factor, inputs.artist_mask),
+                inputs.factor_mask.unsqueeze(1).float(),
+                inputs.artist_mask.unsqueeze(1).float(),
+            ],
+            1,
+        )
+
+    def content(self, inputs: TrackInputs) -> Tensor:
+        """Fixed description of n tracks from which content rows are made: [n, C]. Only with `content_rows`."""
+        assert self.raw_content is not None
+        return self.raw_content(  # type: ignore[no-any-return]
+            inputs, self.audio_scale(inputs.audio, inputs.audio_mask), self._joined(inputs)
+        )
+
+    def encode_tracks(self, inputs: TrackInputs) -> TrackSide:
+        """The part of the network that sees only the track (Eq. 13-15, 19-23)."""
+        joined = self._joined(inputs)
+        audio_in = self.audio_scale(inputs.audio, inputs.audio_mask)
+        groups = self.dropout(self.audio_mlp(audio_in, joined))
+        audio = self.audio_attention(groups, inputs.audio_mask.unsqueeze(1).expand(-1, groups.shape[1]))
+        words = self.dropout(self.text_cnn(inputs.words.float(), inputs.word_mask, joined))
+        text = self.text_attention(words, inputs.word_mask)
+        pooled, fields = inputs.pooled()
+        series = self.series(torch.cat([pooled.flatten(1), fields.float(), joined], 1))
+        if isinstance(self.u, ContentRows):
+            content = self.u.map(self.content(inputs))
+        else:
+            content = self.u.cold(torch.cat([joined, audio.value, text.value, series], 1).detach())
+        return TrackSide(
+            series,
+            audio.value,
+            self.modality.audio(audio.value),
+            audio.present,
+            audio.weights,
+            text.value,
+            text.log_sum,
+            text.present,
+            text.weights,
+            content,
+        )
+
+    def encode_users(self, users: UserInputs) -> UserSide:
+        """Profile words, convolved apart from any track's (no kernel straddles the two)."""
+        words = self.dropout(self.text_cnn(users.words.float(), users.mask))
+        return UserSide(*self.text_attention(words, users.mask))
+
+    # -- windows ----------------------------------------------------------------------------------------------
+
+    def forward(self, side: TrackSide, window: Tensor, user: UserSide) -> Hidden:
+        """side of n tracks, window int64 [B, K] of rows of side (left padded with -1), user [B] -> Hidden (Eq. 16-25)."""
+        mask = window >= 0
+        lengths = mask.sum(1)
+        shape, flat = window.shape, window.clamp(min=0).flatten()
+
+        def gather(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, flat).view(*shape, *tensor.shape[1:])
+
+        score = (occurrences(window) / self.config.window).unsqueeze(-1)  # m/k
+        series = self.dropout(gather(side.series) + self.score(score)) * mask.unsqueeze(-1)
+        sequence = self.sequence_project(self.dropout(self.sequence(series, lengths)))  # c' (Eq. 21)
+        text, share, text_present = self._union(gather(side.text), gather(side.text_lse), gather(side.text_present), user)
+        present = torch.stack([gather(side.audio_present), text_present, torch.ones_like(mask)], -1)
+        fused, gamma = self.modality(
+            (gather(side.audio), text, sequence), gather(side.audio_score), present & mask.unsqueeze(-1)
+        )
+        _, attended = self.fused_lstm(self.dropout(fused), lengths)  # h' (Eq. 25)
+        _, plain = self.plain_lstm(series, lengths)  # h
+        state = self.dropout((plain + attended) / 2)
+        return Hidden(state, fused, gamma, share * mask.unsqueeze(-1), mask)
+
+    @staticmethod
+    def _union(text: Tensor, log_sum: Tensor, present: Tensor, user: UserSide) -> tuple[Tensor, Tensor, Tensor]:
+        """One softmax over the words of track and user, joined from the two log-sum-exps.
+
+        text [B, K, D], log_sum and present [B, K] -> b_att [B, K, D], shares [B, K, 2], present [B, K].
+        """
+        user_present = user.text_present.unsqueeze(1).expand_as(present)
+        both = torch.stack([present, user_present], -1)
+        sums = torch.stack([log_sum, user.text_lse.unsqueeze(1).expand_as(log_sum)], -1)
+        share = masked_softmax(sums, both)
+        value = share[..., :1] * text + share[..., 1:] * user.text.unsqueeze(1)
+        return value, share, both.any(-1)
+
+    def explain(self, hidden: Hidden, side: TrackSide, window: Tensor, user: UserSide) -> Explanation:
+        """Weights γ, β, α of every play (α over the union of track and user words)."""
+        flat = window.clamp(min=0).flatten()
+        mask = hidden.mask.unsqueeze(-1)
+        beta = side.beta.index_select(0, flat).view(*window.shape, -1) * mask
+        alpha = side.alpha.index_select(0, flat).view(*window.shape, -1) * hidden.text_share[..., :1]
+        return Explanation(hidden.gamma, beta, alpha, user.alpha.unsqueeze(1) * hidden.text_share[..., 1:])
+
+    # -- rows of U and logits ---------------------------------------------------------------------------------
+
+    def trained_rows(self) -> Tensor:
+        """Rows of the tracks of training [M, 2d], as they were when training ended."""
+        return self.u.frozen if isinstance(self.u, ContentRows) else self.u.weight.detach()
+
+    def cold_rows(self, side: TrackSide) -> Tensor:
+        """Rows from content alone [n, 2d]."""
+        return side.content
+
+    def rows(self, side: TrackSide, trained: Tensor) -> Tensor:
+        """Rows for the n tracks of side; trained int64 [n]: the track's place among those of training, -1 for a cold one."""
+        if self.row_count == 0:
+            return side.content
+        known = self.trained_rows().index_select(0, trained.clamp(min=0))
+        return torch.where((trained >= 0).unsqueeze(1), known, side.content)
+
+    def copy_scores(self, hidden: Hidden, window: Tensor) -> Tensor:
+        """Pointer scores of the plays [B, K]; 0 without the copy head and for all but a track's newest play."""
+        if self.copy_head is None:
+            return torch.zeros(window.shape, dtype=hidden.state.dtype)
+        scores: Tensor = self.copy_head(hidden, window)
+        return scores
+
+    def logits(self, hidden: Hidden, rows: Tensor, window: Tensor) -> Tensor:
+        """U h* (Eq. 26) plus the copy scores, for one softmax: rows [n, 2d], window int64 [B, K] of rows -> [B, n]."""
+        logits = hidden.state @ rows.T
+        if self.copy_head is None:
+            return logits
+        return logits.scatter_add(1, window.clamp(min=0), self.copy_scores(hidden, window))
+
+    @torch.no_grad()
+    def finish(self, inputs: TrackInputs) -> None:
+        """End of training: freeze the rows of its tracks, or fit the map that gives later tracks theirs."""
+        if isinstance(self.u, ContentRows):
+            self.u.freeze(torch.cat([self.content(part) for part in _parts(inputs)]))
+            return
+        self.eval()
+        features = []
+        for part in _parts(inputs):
+            side = self.encode_tracks(part)
+            features.append(torch.cat([self._joined(part), side.audio, side.text, side.series], 1))
+        self.u.fit_cold(torch.cat(features))
+
+
+def _parts(inputs: TrackInputs, size: int = 1024) -> list[TrackInputs]:
+    return [inputs.select(part) for part in torch.arange(len(inputs)).split(size)]

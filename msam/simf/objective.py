@@ -1,0 +1,90 @@
+"""The objective O of SiMF (Eq. 9-10) by trace expansion; pure functions, nothing dense of size n x n."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from msam.simf.config import SiMFConfig
+from msam.simf.problem import Link, Problem
+
+F64 = NDArray[np.float64]
+
+
+class Objective(NamedTuple):
+    """Terms of O = O_3 + beta O_2 + ridge + tau sum w log w; O_3 = data + networks (Eq. 9)."""
+
+    data: float
+    networks: float
+    similarity: float
+    ridge: float
+    entropy: float
+
+    @property
+    def total(self) -> float:
+        """O (Eq. 10), the sum that falls."""
+        return self.data + self.networks + self.similarity + self.ridge + self.entropy
+
+
+def relation_loss(norm2: float, cross: F64, gram_i: F64, core: F64, gram_j: F64) -> float:
+    """||R - H_i B H_j^T||_F^2 (Eq. 9, data).
+
+    Args:
+        norm2: ||R||_F^2.
+        cross: C = H_i^T R H_j, [d, d]; tr(B^T C) = sum over the non-zeros of R of R * (H_i B H_j^T).
+        gram_i: H_i^T H_i, [d, d].
+        core: B, [d, d].
+        gram_j: H_j^T H_j, [d, d].
+    """
+    return norm2 - 2.0 * float(np.sum(core * cross)) + float(np.sum((gram_i @ core) * (core @ gram_j)))
+
+
+def trace(matrix: csr_matrix, factor: F64) -> float:
+    """tr(H^T L H) of a sparse symmetric L [n, n] and H [n, d] (Eq. 6 and 9)."""
+    return float(np.sum(factor * (matrix @ factor)))
+
+
+def network_weights(traces: F64, tau: float) -> F64:
+    """argmin over the simplex of sum w * traces + tau sum w log w, that is w ~ exp(-traces / tau)."""
+    shifted = np.exp(-(traces - traces.min()) / tau)
+    return np.asarray(shifted / shifted.sum())
+
+
+def entropy(weights: F64) -> float:
+    """sum w log w, 0 log 0 = 0."""
+    positive = weights[weights > 0]
+    return float(np.sum(positive * np.log(positive)))
+
+
+def moments(link: Link, factors: Mapping[str, F64]) -> tuple[F64, F64, F64]:
+    """(H_i^T R H_j, H_i^T H_i, H_j^T H_j) over the objects of the link, [d, d] each."""
+    left, right = factors[link.i][link.rows], factors[link.j][link.columns]
+    return left.T @ (link.matrix @ right), left.T @ left, right.T @ right
+
+
+def objective(
+    problem: Problem,
+    factors: Mapping[str, F64],
+    cores: Mapping[tuple[str, str], F64],
+    weights: Mapping[str, F64],
+    similarity: Mapping[str, csr_matrix],
+    config: SiMFConfig,
+) -> Objective:
+    """O (Eq. 10) and its terms. `similarity` holds beta L* per type, already scaled."""
+    data = 0.0
+    for link in problem.links:
+        cross, gram_i, gram_j = moments(link, factors)
+        data += relation_loss(link.norm2, cross, gram_i, cores[link.i, link.j], gram_j)
+    networks = sum(
+        float(w) * trace(source, factors[name])
+        for name, sources in problem.networks.items()
+        for w, source in zip(weights[name], sources, strict=True)
+    )
+    smooth = sum(trace(matrix, factors[name]) for name, matrix in similarity.items())
+    norms = sum(float(np.sum(m * m)) for m in (*factors.values(), *cores.values()))
+    disorder = config.tau * sum(entropy(w) for w in weights.values())
+    return Objective(data, networks, smooth, config.ridge * norms, disorder)

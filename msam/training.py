@@ -1,0 +1,295 @@
+"""Training of MSAM on sliding windows (Eq. 27), with early stopping on each user's latest plays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from msam import metrics
+from msam.config import MSAMConfig, TrainConfig
+from msam.errors import MethodError
+from msam.network.inference import encode_tracks
+from msam.network.inputs import TrackInputs
+from msam.network.model import MSAM
+from msam.network.rows import ContentRows
+from msam.network.sides import TrackSide, UserSide
+from msam.sequences import Dataset, Integers, batches
+
+__all__ = ["Dataset", "Progress", "TrainReport", "Trained", "TrainingError", "evaluate", "train"]
+
+
+class TrainingError(MethodError):
+    """There is nothing to train on, or the loss is no longer a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """State after an epoch (or the part of one that the time budget allowed)."""
+
+    epoch: int
+    loss: float
+    holdout: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What training did: mean loss and holdout figures per epoch, the epoch kept, and why it stopped."""
+
+    losses: tuple[float, ...]
+    history: tuple[dict[str, float], ...]
+    holdout: dict[str, float]
+    best_epoch: int
+    epochs: int
+    windows: int
+    tracks: int
+    seconds: float
+    stopped: str  # "epochs" | "patience" | "time"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready mapping for a manifest."""
+        return asdict(self)
+
+
+class Trained(NamedTuple):
+    """A model and the ids of the tracks that have a trained row, in row order."""
+
+    model: MSAM
+    track_ids: tuple[str, ...]
+    report: TrainReport | None = None
+
+
+@contextmanager
+def _reproducible(seed: int, threads: int) -> Iterator[None]:
+    """Seeded, deterministic, on `threads` threads inside; the process's own settings are put back after."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[1])
+            torch.set_num_threads(before[0])
+
+
+def _start_from(model: MSAM, track_ids: tuple[str, ...], init: Trained, inputs: TrackInputs) -> None:
+    """Copy the weights of `init`, and the rows of the tracks in both; a new track starts from its content."""
+    if init.model.config != model.config:
+        raise TrainingError("a model can only be started from one of the same configuration")
+    known = {track: row for row, track in enumerate(init.track_ids)}
+    pairs = [(row, known[track]) for row, track in enumerate(track_ids) if track in known]
+    mine = torch.tensor([pair[0] for pair in pairs], dtype=torch.int64)
+    theirs = torch.tensor([pair[1] for pair in pairs], dtype=torch.int64)
+    per_row = {"u.residual", "u.frozen", "u.weight"}
+    old = init.model.state_dict()
+    model.load_state_dict({name: tensor for name, tensor in old.items() if name not in per_row}, strict=False)
+    model.eval()
+    with torch.no_grad():
+        if isinstance(model.u, ContentRows):
+            model.u.residual.index_copy_(0, mine, old["u.residual"][theirs])
+        else:
+            if bool(model.u.cold_weight.any()):
+                model.u.weight.copy_(encode_tracks(model, inputs).content)
+            model.u.weight.index_copy_(0, mine, old["u.weight"][theirs])
+    model.train()
+
+
+def _optimiser(model: MSAM, config: TrainConfig) -> torch.optim.Optimizer:
+    residual = [model.u.residual] if isinstance(model.u, ContentRows) else []
+    others = [parameter for parameter in model.parameters() if not any(parameter is free for free in residual)]
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": config.weight_decay}]
+    if residual:
+        groups.append({"params": residual, "weight_decay": config.residual_decay})
+    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, fused=True)
+
+
+class _Run:
+    """One training run: the data as tensors, and the step over a batch."""
+
+    def __init__(self, data: Dataset, config: MSAMConfig, settings: TrainConfig, init: Trained | None) -> None:
+        self.data, self.config, self.settings = data, config, settings
+        self.positions, self.held = data.split(settings.holdout)
+        if not len(self.positions):
+            raise TrainingError("no user has two plays to train on")
+        self.catalogue_rows = self._trained_rows()
+        self.members = torch.from_numpy(np.flatnonzero(self.catalogue_rows >= 0))
+        self.track_ids = tuple(data.track_ids[index] for index in self.members.tolist())
+        self.inputs = data.tracks.select(self.members)
+        self.model = MSAM(config, len(self.members))
+        if init is None:
+            self.model.fit_scales(self.inputs)
+        else:
+            _start_from(self.model, self.track_ids, init, self.inputs)
+        self.content = self._content()
+        self.optimiser = _optimiser(self.model, settings)
+        self.order = torch.Generator().manual_seed(settings.seed)
+
+    def _trained_rows(self) -> Integers:
+        """Row of every catalogue track, -1 for one never played in the training part: it must stay cold.
+
+        As a negative of every window and the target of none it would only learn never to be recommended.
+        """
+        played = np.zeros(len(self.data.track_ids), dtype=np.bool_)
+        played[self.data.plays[self.positions]] = True
+        played[self.data.plays[self.positions - 1]] = True
+        return np.where(played, np.cumsum(played) - 1, -1).astype(np.int64)
+
+    def _content(self) -> Tensor | None:
+        if self.model.raw_content is None:
+            return None
+        with torch.no_grad():
+            parts = torch.arange(len(self.inputs)).split(1024)
+            return torch.cat([self.model.content(self.inputs.select(part)) for part in parts])
+
+    def _rows(self) -> Tensor:
+        head = self.model.u
+        if not isinstance(head, ContentRows):
+            return head.weight
+        assert self.content is not None
+        keep = (torch.rand(len(self.content), 1) >= self.settings.residual_dropout).float()
+        return head.training_rows(self.content, keep)
+
+    def _logits(self, positions: Integers) -> Tensor:
+        """Logits [B, M] of a batch; only the tracks of its windows are encoded, each once."""
+        catalogue = self.data.windows(positions, self.config.window)
+        rows = torch.from_numpy(np.where(catalogue >= 0, self.catalogue_rows[catalogue], -1))
+        unique, local = torch.unique(rows, return_inverse=True)
+        pad = int(unique[0] == -1)  # sorted, so a pad is first
+        side: TrackSide = self.model.encode_tracks(self.inputs.select(unique[pad:]))
+        users, mine = np.unique(self.data.owner(positions), return_inverse=True)
+        user: UserSide = self.model.encode_users(self.data.users.select(torch.from_numpy(users)))
+        hidden = self.model(side, local - pad, user.select(torch.from_numpy(mine)))
+        return self.model.logits(hidden, self._rows(), rows)
+
+    def step(self, positions: Integers) -> float:
+        """One optimiser step on the windows before `positions`; returns the mean loss (Eq. 27)."""
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        targets = torch.from_numpy(self.catalogue_rows[self.data.plays[positions]])
+        loss = functional.cross_entropy(self._logits(positions), targets)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(f"the loss became {value}; lower the learning rate")
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimiser.step()
+        return value
+
+    def epoch(self, expired: Callable[[], bool]) -> tuple[float, bool]:
+        """Mean loss over the batches done, and whether the time ran out before the last."""
+        losses = []
+        for positions in batches(self.positions, self.settings.chunk, self.settings.batch, self.order):
+            if expired():
+                return float(np.mean(losses)) if losses else float("nan"), True
+            losses.append(self.step(positions))
+        return float(np.mean(losses)), False
+
+    def check(self) -> dict[str, float]:
+        """Holdout figures of the model as it is, ranking the whole catalogue, cold tracks included."""
+        if not len(self.held):
+            return {}
+        self.model.eval()
+        if isinstance(self.model.u, ContentRows):
+            assert self.content is not None
+            self.model.u.freeze(self.content)
+        some = self.held[np.linspace(0, len(self.held) - 1, min(len(self.held), self.settings.max_holdout)).astype(int)]
+        return evaluate(self.model, self.data, self.catalogue_rows, some)
+
+
+@torch.inference_mode()
+def ranks(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, batch: int = 100) -> Integers:
+    """1-based ranks of the plays at `positions` among the whole catalogue, each after its true window."""
+    model.eval()
+    side = encode_tracks(model, data.tracks, batch=256)
+    rows = model.rows(side, torch.from_numpy(catalogue_rows))
+    users = model.encode_users(data.users)
+    found = []
+    for start in range(0, len(positions), batch):
+        part = positions[start : start + batch]
+        window = torch.from_numpy(data.windows(part, model.config.window))
+        hidden = model(side, window, users.select(torch.from_numpy(data.owner(part))))
+        scores = model.logits(hidden, rows, window).numpy()
+        found.append(metrics.ranks_of(scores, data.plays[part]))
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.float64)  # type: ignore[return-value]
+
+
+def evaluate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers) -> dict[str, float]:
+    """HR@10, HR@20, MRR@20 and NDCG@20 of the plays at `positions`."""
+    found = ranks(model, data, catalogue_rows, positions)
+    return {
+        "hr@10": metrics.hit_rate(found, 10),
+        "hr@20": metrics.hit_rate(found, 20),
+        "mrr@20": metrics.mrr(found, 20),
+        "ndcg@20": metrics.ndcg(found, 20),
+    }
+
+
+def train(
+    data: Dataset,
+    config: MSAMConfig,
+    settings: TrainConfig,
+    *,
+    init: Trained | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Train on `data`; the epoch with the best holdout NDCG@20 is kept. Two runs give the same bits.
+
+    Tracks of the catalogue that are never played before the holdout stay cold. Raises TrainingError.
+    """
+    with _reproducible(settings.seed, settings.threads):
+        return _train(_Run(data, config, settings, init), settings, progress)
+
+
+def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None] | None) -> Trained:
+    start = time.monotonic()
+
+    def expired() -> bool:
+        return settings.max_seconds is not None and time.monotonic() - start >= settings.max_seconds
+
+    losses: list[float] = []
+    history: list[dict[str, float]] = []
+    best, best_epoch, kept = -1.0, 0, None
+    stopped = "epochs"
+    for epoch in range(1, settings.epochs + 1):
+        loss, late = run.epoch(expired)
+        holdout = run.check()
+        losses.append(loss)
+        history.append(holdout)
+        if progress is not None:
+            progress(Progress(epoch, loss, holdout, time.monotonic() - start))
+        if holdout and holdout["ndcg@20"] > best:
+            best, best_epoch = holdout["ndcg@20"], epoch
+            kept = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+        if late or expired():
+            stopped = "time"
+            break
+        if holdout and epoch - best_epoch >= settings.patience:
+            stopped = "patience"
+            break
+    if kept is not None:
+        run.model.load_state_dict(kept)
+    run.model.eval()
+    run.model.finish(run.inputs)
+    report = TrainReport(
+        tuple(losses),
+        tuple(history),
+        history[best_epoch - 1] if best_epoch else {},
+        best_epoch or len(losses),
+        len(losses),
+        len(run.positions),
+        len(run.track_ids),
+        time.monotonic() - start,
+        stopped,
+    )
+    return Trained(run.model, run.track_ids, report)

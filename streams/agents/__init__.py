@@ -1,0 +1,1 @@
+"""Faust agents: decode, call the logic, write or send."""

@@ -1,0 +1,1 @@
+"""Commands of `msam`, one module a group; `streams.cli` mounts them."""

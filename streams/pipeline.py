@@ -1,0 +1,173 @@
+"""The bounded micro-batcher between Faust's events and the lanes.
+
+The event loop only collects and acknowledges. Model calls run on one thread, transactions on others, so that the next
+batch is inferred while the last is committed. A lane has at most one batch in flight, which keeps its order.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streams.lanes import Lane, LaneFenced, Out
+
+log = logging.getLogger(__name__)
+
+
+class SourceMessage(Protocol):
+    """What is used of a consumed Kafka record."""
+
+    partition: int
+    offset: int
+    timestamp: float
+    key: bytes | None
+    value: bytes | None
+
+
+class SourceEvent(Protocol):
+    """A Faust event: its record, and the acknowledgement that lets its offset be committed."""
+
+    @property
+    def message(self) -> SourceMessage: ...
+
+    def ack(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Result:
+    """What follows from the records of one lane in one batch."""
+
+    outs: list[Out] = field(default_factory=list)
+    state: dict[bytes, bytes] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """The logic between records and outputs; runs on the inference thread."""
+
+    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]: ...
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop what is cached of partitions that are no longer ours or whose last batch failed."""
+
+    def idle(self) -> None:
+        """Take in what arrived beside the plays (features, models)."""
+
+    def ready(self) -> bool:
+        """Whether plays can be handled (a model is there)."""
+
+
+class Pipeline:
+    """Collects events, infers in micro-batches, commits lane by lane, then acknowledges."""
+
+    def __init__(self, step: Step, *, batch: int, bound: int = 512, threads: int = 4) -> None:
+        self._step = step
+        self._batch = batch
+        self._bound = bound
+        self._lanes: dict[int, Lane] = {}
+        self._pending: dict[int, deque[SourceEvent]] = {}
+        self._flying: dict[int, asyncio.Task[None]] = {}
+        self._waiting = 0
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self.infer = ThreadPoolExecutor(1, "infer")
+        self.io = ThreadPoolExecutor(threads, "commit")
+        self.lost: set[int] = set()
+
+    async def put(self, event: SourceEvent, current: Callable[[], bool]) -> None:
+        """Take one event; waits while the bound is reached. Dropped (not acknowledged) once `current` says no."""
+        while self._waiting >= self._bound and current():
+            self._room.clear()
+            await self._room.wait()
+        pending = self._pending.get(event.message.partition)
+        if pending is None or not current():
+            return
+        pending.append(event)
+        self._waiting += 1
+        self._work.set()
+
+    def assign(self, lanes: Iterable[Lane]) -> None:
+        """Start on these partitions; their stores are restored and their earlier owners fenced."""
+        for lane in lanes:
+            self._lanes[lane.partition] = lane
+            self._pending[lane.partition] = deque()
+
+    async def revoke(self) -> None:
+        """Let go of every partition: nothing new starts, what is being committed is waited for."""
+        self._pending.clear()
+        self._waiting = 0
+        self._room.set()
+        while self._flying:
+            await asyncio.wait(self._flying.values())
+        partitions, self._lanes = list(self._lanes), {}
+        self.lost.clear()
+        await self._call(self._step.forget, partitions)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            batch = self._take() if self._step.ready() else []
+            if batch:
+                await self._handle(batch)
+                continue
+            self._work.clear()
+            try:
+                await asyncio.wait_for(self._work.wait(), 0.05)
+            except TimeoutError:
+                await self._call(self._step.idle)
+
+    def _take(self) -> list[SourceEvent]:
+        """Up to one batch, fairly over the lanes that have nothing in flight."""
+        batch: list[SourceEvent] = []
+        free = [p for p in self._pending if p not in self._flying and p not in self.lost and self._pending[p]]
+        for count, partition in enumerate(free):
+            pending = self._pending[partition]
+            share = -(-(self._batch - len(batch)) // (len(free) - count))
+            batch.extend(pending.popleft() for _ in range(min(share, len(pending))))
+        if batch:
+            self._waiting -= len(batch)
+            self._room.set()
+        return batch
+
+    async def _handle(self, batch: list[SourceEvent]) -> None:
+        lanes = {p: self._lanes[p] for p in {event.message.partition for event in batch}}
+        barrier = asyncio.get_running_loop().create_future()
+        for partition in lanes:  # in flight from here on, so that a revoke waits for the inference too
+            self._flying[partition] = asyncio.ensure_future(self._commit_when(barrier, lanes[partition], batch))
+        try:
+            barrier.set_result(await self._call(self._step, lanes, batch))
+        except BaseException as error:
+            barrier.set_exception(error)
+            barrier.exception()
+            raise
+
+    async def _commit_when(
+        self, barrier: "asyncio.Future[dict[int, Result]]", lane: Lane, batch: Sequence[SourceEvent]
+    ) -> None:
+        partition = lane.partition
+        mine = [event for event in batch if event.message.partition == partition]
+        try:
+            result = (await barrier)[partition]
+            mark = max(mine[-1].message.offset, lane.mark)
+            loop = asyncio.get_running_loop()
+            if result.outs or result.state or mark > lane.mark:
+                await loop.run_in_executor(self.io, lane.commit, result.outs, result.state, mark)
+            for event in mine:
+                event.ack()
+        except LaneFenced as error:
+            log.warning("%s", error)
+            self.lost.add(partition)
+            await self._call(self._step.forget, [partition])
+        finally:
+            del self._flying[partition]
+            self._work.set()
+
+    async def _call[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.infer, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.infer.shutdown(wait=True, cancel_futures=True)
+        self.io.shutdown(wait=True, cancel_futures=True)

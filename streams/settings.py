@@ -1,0 +1,101 @@
+"""Settings: flags over `MSAM_*` environment over `msam.toml` over defaults, read once into a frozen object."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from streams.errors import ConfigError, NotReady
+
+
+class Settings(BaseSettings):
+    """Everything a process needs to know before it starts; plain keywords go on from here."""
+
+    model_config = SettingsConfigDict(env_prefix="MSAM_", toml_file="msam.toml", frozen=True, extra="ignore")
+
+    home: Path = Field(Path.home() / ".msam", description="Where the local broker, models and worker state live.")
+    bootstrap: str | None = Field(None, description="Kafka bootstrap servers; default: the running local broker.")
+    group: str = Field("msam", pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Consumer group and Faust app id.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of the topics keyed by user or track.")
+    window: int = Field(20, ge=1, le=1000, description="k: plays in a user's window.")
+    slack: int = Field(16, ge=0, le=1000, description="Plays kept beyond k, so that an older window can be cut out.")
+    list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")
+    batch: int = Field(32, ge=1, le=1024, description="Plays in one model call; every call is padded to it.")
+    data_dir: Path | None = Field(None, description="State of one worker (RocksDB); default: home/worker.")
+    model_store: Path | None = Field(None, description="Directory of model artifacts; default: home/models.")
+    registry_url: str | None = Field(None, description="Schema Registry (Confluent API), for framed messages.")
+    audio_roots: tuple[Path, ...] = Field((), description="Folders from which audio may be read by reference.")
+    audio_max_bytes: int = Field(64 * 2**20, ge=1, description="Largest audio file that is read, in bytes.")
+    text_encoder: str | None = Field(None, description="BERT model by path or name; default: the MiniLM that ships.")
+    web_host: str = Field("127.0.0.1", description="Address of health, metrics and lists.")
+    web_port: int = Field(6066, ge=0, le=65535, description="Port of health, metrics and lists; 0 picks a free one.")
+
+    kafka_security_protocol: str | None = Field(None, description="librdkafka's security.protocol.")
+    kafka_sasl_mechanism: str | None = Field(None, description="librdkafka's sasl.mechanism.")
+    kafka_sasl_username: str | None = Field(None, description="librdkafka's sasl.username.")
+    kafka_sasl_password_file: Path | None = Field(None, description="File whose content is sasl.password.")
+    kafka_ssl_ca_location: Path | None = Field(None, description="librdkafka's ssl.ca.location.")
+    kafka_ssl_certificate_location: Path | None = Field(None, description="librdkafka's ssl.certificate.location.")
+    kafka_ssl_key_location: Path | None = Field(None, description="librdkafka's ssl.key.location.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def models(self) -> Path:
+        """The model store in force."""
+        return self.model_store or self.home / "models"
+
+    @property
+    def state(self) -> Path:
+        """The worker's data directory in force."""
+        return self.data_dir or self.home / "worker"
+
+    @property
+    def windows_changelog(self) -> str:
+        """The changelog topic of this group's windows table."""
+        return f"{self.group}-windows-changelog"
+
+    def servers(self) -> str:
+        """Bootstrap servers: as set, else the running local broker's; NotReady where there is neither."""
+        if self.bootstrap:
+            return self.bootstrap
+        from streams.local_kafka import running_bootstrap
+
+        found = running_bootstrap(self.home)
+        if found is None:
+            raise NotReady("no Kafka broker: start one with `msam kafka start`, or pass --bootstrap host:port")
+        return found
+
+    def kafka_config(self) -> dict[str, str]:
+        """What every librdkafka client of ours starts from."""
+        config = {"bootstrap.servers": self.servers()}
+        for name in ("security_protocol", "sasl_mechanism", "sasl_username"):
+            value = getattr(self, f"kafka_{name}")
+            if value is not None:
+                config[name.replace("_", ".")] = value
+        for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
+            path = getattr(self, f"kafka_{name}")
+            if path is not None:
+                config[name.replace("_", ".")] = str(path)
+        if self.kafka_sasl_password_file is not None:
+            config["sasl.password"] = self.kafka_sasl_password_file.read_text().strip()
+        return config
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings with the flags that were given (None = not given) on top; ConfigError names each wrong one."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"settings: {wrong} (flag, MSAM_ environment variable or msam.toml)") from error
