@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from streams.lanes import Lane, LaneFenced, Out
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class SourceMessage(Protocol):
@@ -75,6 +76,7 @@ class Pipeline:
         self.infer = ThreadPoolExecutor(1, "infer")
         self.io = ThreadPoolExecutor(threads, "commit")
         self.lost: set[int] = set()
+        self._failure: Exception | None = None
 
     async def put(self, event: SourceEvent, current: Callable[[], bool]) -> None:
         """Take one event; waits while the bound is reached. Dropped (not acknowledged) once `current` says no."""
@@ -106,8 +108,10 @@ class Pipeline:
         await self._call(self._step.forget, partitions)
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled; raises what went wrong beyond repair."""
         while True:
+            if self._failure is not None:
+                raise self._failure
             batch = self._take() if self._step.ready() else []
             if batch:
                 await self._handle(batch)
@@ -138,10 +142,8 @@ class Pipeline:
             self._flying[partition] = asyncio.ensure_future(self._commit_when(barrier, lanes[partition], batch))
         try:
             barrier.set_result(await self._call(self._step, lanes, batch))
-        except BaseException as error:
+        except Exception as error:
             barrier.set_exception(error)
-            barrier.exception()
-            raise
 
     async def _commit_when(
         self, barrier: "asyncio.Future[dict[int, Result]]", lane: Lane, batch: Sequence[SourceEvent]
@@ -160,12 +162,15 @@ class Pipeline:
             log.warning("%s", error)
             self.lost.add(partition)
             await self._call(self._step.forget, [partition])
+        except Exception as error:  # a bug or a broken disk: stop rather than go on past the loss
+            self._failure = error
+            self.lost.add(partition)
         finally:
             del self._flying[partition]
             self._work.set()
 
-    async def _call[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.infer, lambda: function(*args, **kwargs))
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.infer, function, *args)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -1,0 +1,65 @@
+"""A user's profile as the model takes it: words, their vectors, and the version of the profile that they are from."""
+
+import logging
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import MsamError
+from streams.records import UserProfile
+from streams.serialization import decode
+from streams.stores import TableStore
+
+log = logging.getLogger(__name__)
+Encode = Callable[[UserProfile], tuple[tuple[str, ...], NDArray[np.float16] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Words of a profile and their vectors [Pu, E]; `version` is the next offset of its record, 0 for no profile."""
+
+    version: int = 0
+    words: tuple[str, ...] = ()
+    vectors: NDArray[np.float16] | None = None
+
+
+NOBODY = Profile()
+
+
+def pack(offset: int, value: bytes) -> bytes:
+    """A row of the profiles table: the version, then the record's bytes as they came."""
+    return struct.pack(">q", offset + 1) + value
+
+
+class Profiles:
+    """Reads the profiles table; a row is decoded and encoded to vectors once."""
+
+    def __init__(self, store: TableStore, encode: Encode, kept: int = 50_000) -> None:
+        self._store = store
+        self._encode = encode
+        self._kept = kept
+        self._cache: dict[bytes, Profile] = {}
+
+    def __call__(self, partition: int, user_id: str) -> Profile:
+        """The profile of a user whose plays come from `partition`."""
+        row = self._store.get(partition, user_id.encode())
+        if row is None:
+            return NOBODY
+        found = self._cache.get(row)
+        if found is None:
+            if len(self._cache) >= self._kept:
+                self._cache.clear()
+            found = self._cache[row] = self._read(row)
+        return found
+
+    def _read(self, row: bytes) -> Profile:
+        (version,) = struct.unpack_from(">q", row)
+        try:
+            words, vectors = self._encode(decode(UserProfile, row[8:]))
+        except MsamError:  # checked before it was written, so only a schema taken back since can do this
+            log.exception("a stored profile cannot be read; its user is served without one")
+            return Profile(version)
+        return Profile(version, words, vectors)

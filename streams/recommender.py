@@ -1,0 +1,222 @@
+"""One model over one catalogue: windows in, ranked lists with reasons out. Pure logic, no Kafka.
+
+Every model call has one shape (`WINDOW_BATCH` windows, `TRACK_BATCH` tracks), so a list does not depend on what else
+was in its batch. Not thread-safe: one thread calls it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from msam.checkpoint import Checkpoint
+from msam.features.audio import AUDIO_GROUPS
+from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, pad_users, score, stack_windows
+from msam.network.inputs import TrackContent, TrackInputs, UserInputs
+from msam.network.sides import TrackSide, UserSide
+from msam.simf import SiMFState, warm_start
+from streams.catalogue import Catalogue, Track
+from streams.records import Item, Reasons
+
+_ROOM = 1024  # the table of tracks grows by this many rows
+_WORDS_KEPT = 4096  # encoded profiles that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One list to be made: the window's tracks (oldest first) and the vectors of the user's profile words."""
+
+    tracks: tuple[str, ...]
+    profile: tuple[str, ...] = ()
+    profile_vectors: NDArray[np.float16] | None = None
+
+
+class Recommender:
+    """Lists of one model version; follows the catalogue as it changes."""
+
+    def __init__(self, checkpoint: Checkpoint, simf: SiMFState, catalogue: Catalogue) -> None:
+        self.version = checkpoint.version
+        self.model = checkpoint.model
+        self.simf = simf
+        self.catalogue_version = 0
+        self.trained = len(checkpoint.track_ids)
+        self.ids: list[str] = list(checkpoint.track_ids)
+        self.index: dict[str, int] = {track_id: row for row, track_id in enumerate(self.ids)}
+        self._catalogue = catalogue
+        self._position = 0
+        self._tracks: list[Track] = [Track(track_id) for track_id in self.ids]
+        self._artists: dict[str, int] = {}
+        self._profiles: dict[tuple[str, ...], UserSide] = {}
+        width = -(-max(self.trained, 1) // _ROOM) * _ROOM
+        self._artist = np.full(width, -1, dtype=np.int64)
+        self._mask = torch.full((width,), -torch.inf)
+        self._side: TrackSide = encode_tracks(self.model, self._inputs([Track("")])).head(0).grown(width)
+        self._rows = torch.zeros(width, self.model.config.state)
+        self._units = torch.zeros(width, self.model.config.state)
+        self._nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
+        self._place(self._tracks, list(range(self.trained)))
+
+    # -- the catalogue ----------------------------------------------------------------------------------------
+
+    def sync(self, limit: int | None = None) -> int:
+        """Take in changed tracks, at most `limit`; returns how many changes are still to come."""
+        tracks, position, version = self._catalogue.since(self._position, limit)
+        if tracks:
+            for track in tracks:
+                if track.track_id not in self.index:
+                    self.index[track.track_id] = len(self.ids)
+                    self.ids.append(track.track_id)
+                    self._tracks.append(track)
+            self._grow(len(self.ids))
+            self._place(tracks, [self.index[track.track_id] for track in tracks])
+        self._position, self.catalogue_version = position, version
+        return self._catalogue.behind(position)
+
+    def _grow(self, size: int) -> None:
+        old = len(self._side)
+        if size <= old:
+            return
+        width = -(-size // _ROOM) * _ROOM
+        extra = width - old
+        self._side = self._side.grown(width)
+        self._rows = torch.cat([self._rows, self._rows.new_zeros(extra, self._rows.shape[1])])
+        self._units = torch.cat([self._units, self._units.new_zeros(extra, self._units.shape[1])])
+        self._mask = torch.cat([self._mask, torch.full((extra,), -torch.inf)])
+        self._artist = np.concatenate([self._artist, np.full(extra, -1, dtype=np.int64)])
+
+    @torch.inference_mode()
+    def _place(self, tracks: Sequence[Track], rows: Sequence[int]) -> None:
+        """Encode the tracks and write them to their rows."""
+        for start in range(0, len(tracks), 4096):
+            some, where = tracks[start : start + 4096], torch.tensor(rows[start : start + 4096])
+            side = encode_tracks(self.model, self._inputs(some))
+            self._side.scatter(where, side)
+            known = torch.where(where < self.trained, where, -1)
+            made = self.model.rows(side, known)
+            self._rows.index_copy_(0, where, made)
+            self._units.index_copy_(0, where, torch.nn.functional.normalize(made, dim=1))
+        for track, row in zip(tracks, rows, strict=True):
+            self._tracks[row] = track
+            artist = track.artist_id
+            self._artist[row] = -1 if artist is None else self._artists.setdefault(artist, len(self._artists))
+            self._mask[row] = -torch.inf if track.withdrawn else 0.0
+
+    def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
+        factors = self.factors(tracks)
+        artists = self.simf.positions.get("artist", {})
+        contents = []
+        for track, factor in zip(tracks, factors, strict=True):
+            place = artists.get(track.artist_id or "")
+            artist = None if place is None else self.simf.factors["artist"][place].astype(np.float32)
+            contents.append(TrackContent(track.word_vectors, track.word_fields, track.audio, factor, artist))
+        return TrackInputs.build(contents, self.model.config)
+
+    def factors(self, tracks: Sequence[Track]) -> list[NDArray[np.float32] | None]:
+        """SiMF factor of each track: fitted, else published under this SiMF, else warm-started from its relations."""
+        places = self.simf.positions.get("track", {})
+        out: list[NDArray[np.float32] | None] = []
+        for track in tracks:
+            place = places.get(track.track_id)
+            if place is not None:
+                out.append(self.simf.factors["track"][place].astype(np.float32))
+            elif track.factor is not None and track.simf_version == self.simf.version:
+                out.append(track.factor)
+            elif places and (links := track.links()):
+                out.append(warm_start(self.simf, "track", [links])[0])
+            else:
+                out.append(None)
+        return out
+
+    # -- lists ------------------------------------------------------------------------------------------------
+
+    def recommend(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
+        """The top n of every query, best first, with scores p = softmax(U h*) and reasons."""
+        lists: list[tuple[Item, ...]] = []
+        for start in range(0, len(queries), WINDOW_BATCH):
+            lists.extend(self._call(queries[start : start + WINDOW_BATCH], n))
+        return lists
+
+    @torch.inference_mode()
+    def _call(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
+        model, size = self.model, self.model.config.window
+        windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
+        window = stack_windows(windows, size)
+        users = pad_users(UserSide.cat([self._profile(query) for query in queries]))
+        logits, hidden = score(model, self._side, self._rows, window, users)
+        logits += self._mask
+        best, rows = logits.topk(min(n, len(self.ids)), dim=1)
+        scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
+        why = model.explain(hidden, self._side, window, users)
+        flat = window.clamp(min=0)
+        near = torch.einsum("bnd,bkd->bnk", self._units[rows], self._units[flat])
+        near = near.masked_fill((window < 0).unsqueeze(1), -torch.inf).argmax(2)
+        table = _Table(
+            windows=window.numpy(),
+            rows=rows.numpy(),
+            scores=scores.tolist(),
+            near=near.tolist(),
+            gamma=why.gamma.tolist(),
+            audio=why.beta.argmax(2).tolist(),
+            heard=(why.beta.sum(2) > 0).tolist(),
+            word=why.alpha.argmax(2).tolist(),
+            read=(why.alpha.sum(2) > 0).tolist(),
+        )
+        return [self._items(table, b) for b in range(len(queries))]
+
+    def _items(self, table: "_Table", b: int) -> tuple[Item, ...]:
+        window, items = table.windows[b].tolist(), []
+        known = {row for row in window if row >= 0}
+        artists = {a for a in self._artist[sorted(known)].tolist() if a >= 0}
+        rows = table.rows[b].tolist()
+        for rank, (row, p) in enumerate(zip(rows, table.scores[b], strict=True), 1):
+            if p == 0.0 and float(self._mask[row]) != 0.0:
+                break  # fewer tracks than places in the list
+            kind = self._kind(row, known, artists)
+            reasons = self._reasons(kind, table, b, table.near[b][rank - 1], window) if known else Reasons(kind)
+            items.append(Item(self.ids[row], p, rank, reasons))
+        return tuple(items)
+
+    def _kind(self, row: int, known: set[int], artists: set[int]) -> str:
+        if row in known:
+            return "repeat"
+        if int(self._artist[row]) in artists:
+            return "artist"
+        return "similar" if row < self.trained else "discovery"
+
+    def _reasons(self, kind: str, table: "_Table", b: int, k: int, window: Sequence[int]) -> Reasons:
+        play = self._tracks[window[k]]
+        gamma = table.gamma[b][k]
+        group = AUDIO_GROUPS[table.audio[b][k]] if table.heard[b][k] else None
+        place = table.word[b][k]
+        word = play.words[place] if table.read[b][k] and place < len(play.words) else None
+        return Reasons(kind, self.ids[window[k]], gamma[0], gamma[1], gamma[2], group, word)
+
+    def _profile(self, query: Query) -> UserSide:
+        if query.profile_vectors is None or not query.profile:
+            return self._nobody
+        side = self._profiles.get(query.profile)
+        if side is None:
+            if len(self._profiles) >= _WORDS_KEPT:
+                self._profiles.clear()
+            side = encode_users(self.model, UserInputs.build([query.profile_vectors], self.model.config))
+            self._profiles[query.profile] = side
+        return side
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One model call's answers as plain lists; b indexes the queries, k the plays of the window."""
+
+    windows: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    scores: list[list[float]]
+    near: list[list[int]]
+    gamma: list[list[list[float]]]
+    audio: list[list[int]]
+    heard: list[list[bool]]
+    word: list[list[int]]
+    read: list[list[bool]]
+
+

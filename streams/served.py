@@ -1,0 +1,125 @@
+"""Which model is served: follows `model-versions`, loads and verifies beside the stream, hands over when ready."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from msam import checkpoint
+from msam.errors import MethodError
+from streams.catalogue import Catalogue
+from streams.errors import MsamError
+from streams.recommender import Recommender, simf_of
+from streams.records import ModelVersion
+
+log = logging.getLogger(__name__)
+SIMF = "simf."  # prefix of SiMF's arrays within an artifact
+
+
+class ModelRefused(MsamError):
+    """A model version is not fit to be served; the old one stays."""
+
+
+def artifact_path(uri: str) -> Path:
+    """The directory that an artifact's URI names."""
+    parsed = urlparse(uri)
+    if parsed.scheme not in ("", "file"):
+        raise ModelRefused(f"{uri}: only file:// artifacts can be loaded; mount the model store")
+    return Path(unquote(parsed.path))
+
+
+def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -> Recommender:
+    """Load, verify and warm up one version; ModelRefused says what is wrong with it.
+
+    Waits until the catalogue holds what the model was trained on, so that its rows find their features.
+    """
+    if record.uri is None or record.sha256 is None:
+        raise ModelRefused(f"model {record.version}: the announcement names no artifact and sha256")
+    try:
+        loaded = checkpoint.load(artifact_path(record.uri), verify=True)
+        if loaded.sha256 != record.sha256:
+            raise ModelRefused(f"model {record.version}: sha256 is {loaded.sha256}, announced was {record.sha256}")
+        needed = int(loaded.info.get("catalogue_version", 0))
+        deadline = time.monotonic() + wait
+        while catalogue.version < needed and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if catalogue.version < needed:
+            raise ModelRefused(f"model {record.version} needs catalogue {needed}, this worker has {catalogue.version}")
+        simf = simf_of({name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)})
+        recommender = Recommender(loaded, simf, catalogue)
+        while recommender.sync(1024):
+            pass
+        recommender.recommend([], 1)
+        return recommender
+    except (MethodError, OSError, ValueError, KeyError) as error:
+        raise ModelRefused(f"model {record.version}: {error}") from error
+
+
+class ModelWatch:
+    """Keeps the newest good model of a channel; `take` gives it to the thread that serves, between two batches."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        channel: str = "live",
+        refused: Callable[[ModelRefused], None] = lambda error: None,
+    ) -> None:
+        self.versions: dict[str, ModelVersion] = {}
+        self.wanted: str | None = None
+        self.serving: str | None = None
+        self._channel = channel
+        self._catalogue = catalogue
+        self._refused = refused
+        self._next: Recommender | None = None
+        self._orders: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="models", daemon=True)
+        self._thread.start()
+
+    def on_record(self, key: bytes, value: ModelVersion | None) -> None:
+        """Take in one record of `model-versions`."""
+        if value is None:
+            self.versions.pop(key.decode().partition("/")[2], None)
+        elif value.channel is None:
+            self.versions[value.version] = value
+        elif value.channel == self._channel and value.version != self.wanted:
+            self.wanted = value.version
+            self._orders.put(value.version)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is something to serve."""
+        return self.serving is not None or self._next is not None
+
+    def take(self) -> Recommender | None:
+        """The model to go over to, once; None while there is nothing new."""
+        if self._next is None:
+            return None
+        found, self._next = self._next, None
+        self.serving = found.version
+        return found
+
+    def stop(self) -> None:
+        """End the loading thread."""
+        self._orders.put(None)
+        self._thread.join(30)
+
+    def _work(self) -> None:
+        while (version := self._orders.get()) is not None:
+            if version != self.wanted:
+                continue  # a newer order is waiting
+            try:
+                record = self.versions.get(version)
+                if record is None:
+                    raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
+                log.info("model %s: loading", version)
+                self._next = load_model(record, self._catalogue)
+                log.info("model %s: verified, goes live between two batches", version)
+            except ModelRefused as error:
+                log.error("refused, the old model stays: %s", error)
+                self._refused(error)
+            except Exception as error:
+                log.exception("refused, the old model stays: %s", version)
+                self._refused(ModelRefused(f"model {version}: {error!r}"))

@@ -1,0 +1,227 @@
+"""From consumed plays to what has to be published: decode, window, list. Runs on the model's thread, sends nothing."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from streams import topics
+from streams.catalogue import SIGHTING
+from streams.dead_letters import dead_letter
+from streams.errors import MsamError
+from streams.lanes import Lane, Out
+from streams.metrics import Metrics
+from streams.partitioner import partition_for
+from streams.pipeline import Result, SourceEvent, SourceMessage
+from streams.profiles import Profile
+from streams.recommender import Query, Recommender
+from streams.records import Item, Play, Recommendation, Source, TrackFeature
+from streams.serialization import Registry, decode, encode
+from streams.served import ModelWatch
+from streams.stores import TableStore
+from streams.windows import Entry, Window, decode_window, encode_window
+
+log = logging.getLogger(__name__)
+_TRACKS_A_BATCH = 64  # changed tracks taken in between two batches: bounds what a flood of metadata may cost a play
+_WINDOWS_KEPT = 50_000
+
+
+class WrongPlay(MsamError):
+    """A play that its producer must send differently."""
+
+
+class ModelFailed(MsamError):
+    """The model could not answer this play."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    message: SourceMessage
+    play: Play
+    query: Query
+    profile: Profile
+
+
+class PlayStep:
+    """Turns micro-batches of plays into outputs; holds the served model and the windows being worked on."""
+
+    def __init__(
+        self,
+        windows: TableStore,
+        profile_of: Callable[[int, str], Profile],
+        watch: ModelWatch,
+        metrics: Metrics,
+        *,
+        partitions: int,
+        k: int,
+        slack: int,
+        n: int,
+        registry: Registry | None = None,
+    ) -> None:
+        self._store = windows
+        self._profile_of = profile_of
+        self._watch = watch
+        self._metrics = metrics
+        self._partitions, self._k, self._keep, self._n = partitions, k, k + slack, n
+        self._registry = registry
+        self._windows: dict[int, dict[str, Window]] = {}
+        self._sighted: set[str] = set()
+        self.recommender: Recommender | None = None
+
+    def ready(self) -> bool:
+        """Whether there is a model; until then plays wait in their topic."""
+        return self._watch.available
+
+    def idle(self) -> None:
+        """Take in new models and track features."""
+        found = self._watch.take()
+        if found is not None:
+            if self.recommender is not None:
+                self._metrics.model.labels(self.recommender.version).set(0)
+            self.recommender = found
+            self._metrics.model.labels(found.version).set(1)
+            log.info("model %s: live", found.version)
+        if self.recommender is not None:
+            self.recommender.sync(_TRACKS_A_BATCH)
+            self._metrics.catalogue.set(self.recommender.catalogue_version)
+            self._metrics.known.set(len(self.recommender.ids))
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop the cached windows of partitions."""
+        for partition in partitions:
+            self._windows.pop(partition, None)
+
+    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
+        """Outputs of every lane for its records of the batch, in order."""
+        started = time.perf_counter()
+        self.idle()
+        results = {partition: Result() for partition in lanes}
+        asked: list[_Asked] = []
+        answers: list[tuple[SourceMessage, MsamError | None]] = []
+        for partition in lanes:
+            if len(self._windows.setdefault(partition, {})) > _WINDOWS_KEPT:
+                self._windows[partition].clear()
+        for event in batch:
+            message = event.message
+            if message.offset <= lanes[message.partition].mark:
+                self._metrics.redelivered.inc()
+                continue
+            try:
+                asked.append(self._ask(message, results[message.partition]))
+                answers.append((message, None))
+            except MsamError as error:
+                answers.append((message, error))
+        lists = iter(zip(asked, self._lists(asked), strict=True))
+        now = time.time()
+        for message, error in answers:
+            result = results[message.partition]
+            if error is not None:
+                result.outs.append(self._dead(message, error))
+                continue
+            question, answer = next(lists)
+            if isinstance(answer, MsamError):
+                result.outs.append(self._dead(message, answer))
+            else:
+                result.outs.append(self._answer(question, answer))
+                self._metrics.plays.inc()
+                self._metrics.delay.observe(max(now - message.timestamp, 0.0))
+        self._metrics.batch.observe(len(batch))
+        self._metrics.infer.observe(time.perf_counter() - started)
+        return results
+
+    def window(self, partition: int, user_id: str) -> Window:
+        """A user's window as it stands in this worker."""
+        cached = self._windows.setdefault(partition, {})
+        window = cached.get(user_id)
+        if window is None:
+            data = self._store.get(partition, user_id.encode())
+            window = cached[user_id] = Window() if data is None else decode_window(data)
+        return window
+
+    def _ask(self, message: SourceMessage, result: Result) -> _Asked:
+        play = self._decode(message)
+        window = self.window(message.partition, play.user_id).apply(
+            Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep
+        )
+        self._windows[message.partition][play.user_id] = window
+        result.state[play.user_id.encode()] = encode_window(window)
+        self._sight(play, result)
+        profile = self._profile_of(message.partition, play.user_id)
+        entries = window.as_of(message.partition, message.offset, self._k)
+        query = Query(tuple(e.track_id for e in entries), profile.words, profile.vectors)
+        return _Asked(message, play, query, profile)
+
+    def _decode(self, message: SourceMessage) -> Play:
+        if not message.value:
+            raise WrongPlay("a play without a value; plays cannot be deleted one by one")
+        play = decode(Play, message.value, registry=self._registry)
+        if message.key != play.user_id.encode():
+            raise WrongPlay("the record's key must be the play's user_id in UTF-8, so that a user stays in one partition")
+        right = partition_for(message.key, self._partitions)
+        if right != message.partition:
+            raise WrongPlay(
+                f"user {play.user_id!r} belongs to partition {right} by murmur2 but came in {message.partition}; "
+                "set the producer's partitioner to murmur2_random (librdkafka) or leave Java's default"
+            )
+        return play
+
+    def _sight(self, play: Play, result: Result) -> None:
+        """Tell the catalogue of a track that nobody described, so that it too can be recommended."""
+        assert self.recommender is not None
+        if play.track_id in self.recommender.index or play.track_id in self._sighted:
+            return
+        self._sighted.add(play.track_id)
+        feature = TrackFeature(play.track_id, SIGHTING, users=(play.user_id,))
+        result.outs.append(Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0))
+
+    def _lists(self, asked: Sequence[_Asked]) -> list[tuple[Item, ...] | MsamError]:
+        assert self.recommender is not None
+        queries = [question.query for question in asked]
+        try:
+            return list(self.recommender.recommend(queries, self._n))
+        except Exception:
+            log.exception("the model failed on a batch; its plays are tried one by one")
+        lists: list[tuple[Item, ...] | MsamError] = []
+        for query in queries:
+            try:
+                lists.extend(self.recommender.recommend([query], self._n))
+            except Exception as error:
+                lists.append(ModelFailed(f"model {self.recommender.version} failed on this play: {error!r}"))
+        return lists
+
+    def _answer(self, question: _Asked, items: tuple[Item, ...]) -> Out:
+        assert self.recommender is not None
+        message, play = question.message, question.play
+        source = Source(topics.PLAYS, message.partition, message.offset, play.played_at, play.track_id)
+        record = Recommendation(
+            play.user_id,
+            items,
+            self.recommender.version,
+            self.recommender.catalogue_version,
+            0,
+            question.profile.version,
+            source,
+        )
+        return Out(topics.RECOMMENDATIONS, play.user_id.encode(), encode(record), message.partition)
+
+    def _dead(self, message: SourceMessage, error: MsamError) -> Out:
+        self._metrics.dead.labels(topics.PLAYS).inc()
+        log.warning("%s[%d]@%d: dead letter: %s", topics.PLAYS, message.partition, message.offset, error)
+        return to_out(topics.PLAYS, message, error)
+
+
+def to_out(topic: str, message: SourceMessage, error: Exception) -> Out:
+    """The dead letter for a record of `topic`: its own bytes, key, headers and time, and what was wrong."""
+    letter = dead_letter(
+        topic=topic,
+        partition=message.partition,
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        headers=message.headers or (),
+        timestamp_ms=round(message.timestamp * 1000),
+        error=error,
+    )
+    return Out(topics.DEAD_LETTERS, letter.key, letter.value, None, letter.headers, letter.timestamp_ms)
+
+
