@@ -33,7 +33,8 @@ class MSAMConfig:
     """Shape of the network. `published=True` is the paper's model alone and switches both extensions off.
 
     dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions are
-    `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over the window).
+    `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over
+    the plays of the window).
     """
 
     dim: int = 100

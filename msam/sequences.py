@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from msam.errors import MethodError
 from msam.network.inputs import TrackInputs, UserInputs
@@ -36,7 +35,7 @@ class Dataset:
             raise MethodError("one row of content is needed for every track and every user")
         if len(self.starts) != len(self.user_ids) + 1 or self.starts[-1] != len(self.plays) != len(self.times):
             raise MethodError("plays, times and starts do not fit together")
-        if len(self.plays) and not (0 <= self.plays.min() and self.plays.max() < len(self.track_ids)):
+        if len(self.plays) and not (self.plays.min() >= 0 and self.plays.max() < len(self.track_ids)):
             raise MethodError("a play names a track that is not in the catalogue")
 
     @classmethod
@@ -87,9 +86,8 @@ class Dataset:
 
 def batches(positions: Integers, chunk: int, batch: int, generator: torch.Generator) -> list[Integers]:
     """Shuffled batches made of runs of `chunk` neighbouring positions, whose windows share most of their tracks."""
-    runs: list[Tensor] = list(torch.from_numpy(positions).split(chunk))
-    order = torch.randperm(len(runs), generator=generator).tolist()
+    runs = [positions[start : start + chunk] for start in range(0, len(positions), chunk)]
     if not runs:
         return []
-    shuffled = torch.cat([runs[place] for place in order])
-    return [part.numpy() for part in shuffled.split(batch)]
+    shuffled = np.concatenate([runs[place] for place in torch.randperm(len(runs), generator=generator).tolist()])
+    return [shuffled[start : start + batch] for start in range(0, len(shuffled), batch)]

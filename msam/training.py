@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from msam import metrics
 from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network.inference import encode_tracks
@@ -21,9 +20,10 @@ from msam.network.inputs import TrackInputs
 from msam.network.model import MSAM
 from msam.network.rows import ContentRows
 from msam.network.sides import TrackSide, UserSide
+from msam.ranking import evaluate, ranks
 from msam.sequences import Dataset, Integers, batches
 
-__all__ = ["Dataset", "Progress", "TrainReport", "Trained", "TrainingError", "evaluate", "train"]
+__all__ = ["Dataset", "Progress", "TrainReport", "Trained", "TrainingError", "evaluate", "ranks", "train"]
 
 
 class TrainingError(MethodError):
@@ -70,14 +70,17 @@ class Trained(NamedTuple):
 @contextmanager
 def _reproducible(seed: int, threads: int) -> Iterator[None]:
     """Seeded, deterministic, on `threads` threads inside; the process's own settings are put back after."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fills: Any = torch.utils.deterministic  # its one setting is not typed
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
+        fills.fill_uninitialized_memory = False  # it costs a tenth of the time and every buffer here is written first
         try:
             yield
         finally:
+            fills.fill_uninitialized_memory = before[2]
             torch.use_deterministic_algorithms(before[1])
             torch.set_num_threads(before[0])
 
@@ -148,9 +151,7 @@ class _Run:
     def _content(self) -> Tensor | None:
         if self.model.raw_content is None:
             return None
-        with torch.no_grad():
-            parts = torch.arange(len(self.inputs)).split(1024)
-            return torch.cat([self.model.content(self.inputs.select(part)) for part in parts])
+        return self.model.all_content(self.inputs)
 
     def _rows(self) -> Tensor:
         head = self.model.u
@@ -186,12 +187,12 @@ class _Run:
         self.optimiser.step()
         return value
 
-    def epoch(self, expired: Callable[[], bool]) -> tuple[float, bool]:
-        """Mean loss over the batches done, and whether the time ran out before the last."""
-        losses = []
+    def epoch(self, expired: Callable[[], bool]) -> tuple[float | None, bool]:
+        """Mean loss over the batches done (None: not one), and whether the time ran out before the last."""
+        losses: list[float] = []
         for positions in batches(self.positions, self.settings.chunk, self.settings.batch, self.order):
             if expired():
-                return float(np.mean(losses)) if losses else float("nan"), True
+                return float(np.mean(losses)) if losses else None, True
             losses.append(self.step(positions))
         return float(np.mean(losses)), False
 
@@ -205,34 +206,6 @@ class _Run:
             self.model.u.freeze(self.content)
         some = self.held[np.linspace(0, len(self.held) - 1, min(len(self.held), self.settings.max_holdout)).astype(int)]
         return evaluate(self.model, self.data, self.catalogue_rows, some)
-
-
-@torch.inference_mode()
-def ranks(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, batch: int = 100) -> Integers:
-    """1-based ranks of the plays at `positions` among the whole catalogue, each after its true window."""
-    model.eval()
-    side = encode_tracks(model, data.tracks, batch=256)
-    rows = model.rows(side, torch.from_numpy(catalogue_rows))
-    users = model.encode_users(data.users)
-    found = []
-    for start in range(0, len(positions), batch):
-        part = positions[start : start + batch]
-        window = torch.from_numpy(data.windows(part, model.config.window))
-        hidden = model(side, window, users.select(torch.from_numpy(data.owner(part))))
-        scores = model.logits(hidden, rows, window).numpy()
-        found.append(metrics.ranks_of(scores, data.plays[part]))
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.float64)  # type: ignore[return-value]
-
-
-def evaluate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers) -> dict[str, float]:
-    """HR@10, HR@20, MRR@20 and NDCG@20 of the plays at `positions`."""
-    found = ranks(model, data, catalogue_rows, positions)
-    return {
-        "hr@10": metrics.hit_rate(found, 10),
-        "hr@20": metrics.hit_rate(found, 20),
-        "mrr@20": metrics.mrr(found, 20),
-        "ndcg@20": metrics.ndcg(found, 20),
-    }
 
 
 def train(
@@ -263,6 +236,9 @@ def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None
     stopped = "epochs"
     for epoch in range(1, settings.epochs + 1):
         loss, late = run.epoch(expired)
+        if loss is None:
+            stopped = "time"
+            break
         holdout = run.check()
         losses.append(loss)
         history.append(holdout)

@@ -53,13 +53,13 @@ def history(name: str) -> tuple[dict[str, Any], ...]:
 @cache
 def fingerprint(name: str) -> bytes:
     """CRC-64-AVRO of the schema in force, 8 bytes little-endian, as single-object encoding carries it."""
-    return fingercrcof(raw(name))
+    return fingerprint_of(raw(name))
 
 
-def fingercrcof(schema: dict[str, Any]) -> bytes:
+def fingerprint_of(schema: dict[str, Any]) -> bytes:
     """CRC-64-AVRO of a schema's parsing canonical form, 8 bytes little-endian.
 
-    >>> fingercrcof({"type": "int"}).hex()  # Avro's own test vector: 0x7275d51a3f395c8f
+    >>> fingerprint_of({"type": "int"}).hex()  # Avro's own test vector: 0x7275d51a3f395c8f
     '8f5c393f1ad57572'
     """
     return bytes.fromhex(schema_fingerprint(to_parsing_canonical_form(_parse(schema)), "CRC-64-AVRO"))
@@ -75,8 +75,9 @@ def _versions() -> Mapping[bytes, tuple[str, dict[str, Any]]]:
     """Every version of every schema: fingerprint to (name, parsed schema)."""
     known = {}
     for name in NAMES:
-        for version in (*history(name), raw(name)):
-            known[fingercrcof(version)] = (name, _parse(version))
+        for version in history(name):
+            known[fingerprint_of(version)] = (name, _parse(version))
+        known[fingerprint(name)] = (name, load(name))
     return MappingProxyType(known)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from msam.features.audio import AUDIO_GROUPS
 from streams.records import TrackFeature, TrackMetadata
 
 METADATA, AUDIO, SIGHTING = "metadata", "audio", "sighting"
@@ -62,16 +63,20 @@ class Catalogue:
         self.version = 0
         self.lock = threading.Lock()
 
-    def fold(self, key: str, feature: TrackFeature | None, offset: int, audio_shape: tuple[int, int]) -> None:
+    def fold(self, key: str, feature: TrackFeature | None, offset: int) -> None:
         """Take in one record of `track-features`; None is a tombstone for the part that the key names."""
         part, _, track_id = key.partition("/")
         with self.lock:
             before = self.tracks.get(track_id, Track(track_id))
-            after = _without(before, part) if feature is None else _with(before, feature, audio_shape)
+            after = _without(before, part) if feature is None else _with(before, feature)
             if after is not before:
                 self.tracks[track_id] = after
                 self.changes.append((track_id, offset + 1))
             self.version = offset + 1
+
+    def get(self, track_id: str) -> Track:
+        """What is known of a track, which may be nothing."""
+        return self.tracks.get(track_id) or Track(track_id)
 
     def since(self, position: int, limit: int | None = None) -> tuple[list[Track], int, int]:
         """Tracks changed since a position in `changes` (each once), the new position and the version there."""
@@ -86,7 +91,7 @@ class Catalogue:
         return len(self.changes) - position
 
 
-def _with(track: Track, feature: TrackFeature, audio_shape: tuple[int, int]) -> Track:
+def _with(track: Track, feature: TrackFeature) -> Track:
     if feature.part == METADATA:
         vectors = None
         if feature.word_vectors:
@@ -103,7 +108,7 @@ def _with(track: Track, feature: TrackFeature, audio_shape: tuple[int, int]) -> 
             withdrawn=False,
         )
     if feature.part == AUDIO:
-        audio = np.frombuffer(feature.audio, "<f4").reshape(audio_shape) if feature.audio else None
+        audio = np.frombuffer(feature.audio, "<f4").reshape(len(AUDIO_GROUPS), -1) if feature.audio else None
         return replace(track, audio=audio)
     if track.users:  # the first sighting stands: what follows from it must not depend on who else plays the track
         return track

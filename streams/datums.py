@@ -1,4 +1,4 @@
-"""Records as Avro data (plain dicts) and back. Written out field by field, because `dataclasses.asdict` is ten times slower."""
+"""Records as Avro data (plain dicts) and back, field by field: `dataclasses.asdict` copies deeply, per message."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ batch is inferred while the last is committed. A lane has at most one batch in f
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,7 @@ class Pipeline:
         self.io = ThreadPoolExecutor(threads, "commit")
         self.lost: set[int] = set()
         self._failure: Exception | None = None
+        self._progress = time.monotonic()
 
     async def put(self, event: SourceEvent, current: Callable[[], bool]) -> None:
         """Take one event; waits while the bound is reached. Dropped (not acknowledged) once `current` says no."""
@@ -87,8 +89,19 @@ class Pipeline:
         if pending is None or not current():
             return
         pending.append(event)
+        if not self._waiting and not self._flying:
+            self._progress = time.monotonic()
         self._waiting += 1
         self._work.set()
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that are served here."""
+        return set(self._lanes)
+
+    def stalled(self) -> float:
+        """Seconds for which plays have been waiting without any being answered."""
+        return time.monotonic() - self._progress if self._waiting or self._flying else 0.0
 
     def assign(self, lanes: Iterable[Lane]) -> None:
         """Start on these partitions; their stores are restored and their earlier owners fenced."""
@@ -158,6 +171,7 @@ class Pipeline:
                 await loop.run_in_executor(self.io, lane.commit, result.outs, result.state, mark)
             for event in mine:
                 event.ack()
+            self._progress = time.monotonic()
         except LaneFenced as error:
             log.warning("%s", error)
             self.lost.add(partition)

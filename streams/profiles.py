@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from msam.features.text import TextEncoder, track_words
+from msam.features.words import user_words
 from streams.errors import MsamError
 from streams.records import UserProfile
 from streams.serialization import decode
 from streams.stores import TableStore
 
 log = logging.getLogger(__name__)
-Encode = Callable[[UserProfile], tuple[tuple[str, ...], NDArray[np.float16] | None]]
+ProfileWords = tuple[tuple[str, ...], NDArray[np.float16] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def pack(offset: int, value: bytes) -> bytes:
 class Profiles:
     """Reads the profiles table; a row is decoded and encoded to vectors once."""
 
-    def __init__(self, store: TableStore, encode: Encode, kept: int = 50_000) -> None:
+    def __init__(self, store: TableStore, encode: Callable[[UserProfile], ProfileWords], kept: int = 50_000) -> None:
         self._store = store
         self._encode = encode
         self._kept = kept
@@ -63,3 +65,12 @@ class Profiles:
             log.exception("a stored profile cannot be read; its user is served without one")
             return Profile(version)
         return Profile(version, words, vectors)
+
+
+def profile_words(encoder: TextEncoder, profile: UserProfile) -> ProfileWords:
+    """Words of a profile and their vectors [Pu, E]; (), None where nothing is known."""
+    words = user_words(profile.gender, profile.age, profile.country)
+    if not words:
+        return (), None
+    matrix = track_words(encoder, [(0, " ".join(words))])
+    return matrix.words, matrix.vectors.astype(np.float16)

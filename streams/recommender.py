@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from msam.checkpoint import Checkpoint
 from msam.features.audio import AUDIO_GROUPS
 from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, pad_users, score, stack_windows
-from msam.network.inputs import TrackContent, TrackInputs, UserInputs
+from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.sides import TrackSide, UserSide
-from msam.simf import SiMFState, warm_start
+from msam.simf import SiMFState
 from streams.catalogue import Catalogue, Track
+from streams.content import contents
 from streams.records import Item, Reasons
 
 _ROOM = 1024  # the table of tracks grows by this many rows
@@ -104,30 +105,7 @@ class Recommender:
             self._mask[row] = -torch.inf if track.withdrawn else 0.0
 
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
-        factors = self.factors(tracks)
-        artists = self.simf.positions.get("artist", {})
-        contents = []
-        for track, factor in zip(tracks, factors, strict=True):
-            place = artists.get(track.artist_id or "")
-            artist = None if place is None else self.simf.factors["artist"][place].astype(np.float32)
-            contents.append(TrackContent(track.word_vectors, track.word_fields, track.audio, factor, artist))
-        return TrackInputs.build(contents, self.model.config)
-
-    def factors(self, tracks: Sequence[Track]) -> list[NDArray[np.float32] | None]:
-        """SiMF factor of each track: fitted, else published under this SiMF, else warm-started from its relations."""
-        places = self.simf.positions.get("track", {})
-        out: list[NDArray[np.float32] | None] = []
-        for track in tracks:
-            place = places.get(track.track_id)
-            if place is not None:
-                out.append(self.simf.factors["track"][place].astype(np.float32))
-            elif track.factor is not None and track.simf_version == self.simf.version:
-                out.append(track.factor)
-            elif places and (links := track.links()):
-                out.append(warm_start(self.simf, "track", [links])[0])
-            else:
-                out.append(None)
-        return out
+        return TrackInputs.build(contents(tracks, self.simf), self.model.config)
 
     # -- lists ------------------------------------------------------------------------------------------------
 
@@ -218,5 +196,3 @@ class _Table:
     heard: list[list[bool]]
     word: list[list[int]]
     read: list[list[bool]]
-
-

@@ -1,4 +1,4 @@
-"""The events, as frozen dataclasses; `schemas/*.avsc` says what their bytes are, `serialization` turns one into the other."""
+"""The events, as frozen dataclasses. `schemas/*.avsc` says what their bytes are, `serialization` converts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlparse
 
 from msam import checkpoint
 from msam.errors import MethodError
+from msam.simf import SiMFState
 from streams.catalogue import Catalogue
 from streams.errors import MsamError
-from streams.recommender import Recommender, simf_of
+from streams.recommender import Recommender
 from streams.records import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -
             time.sleep(0.05)
         if catalogue.version < needed:
             raise ModelRefused(f"model {record.version} needs catalogue {needed}, this worker has {catalogue.version}")
-        simf = simf_of({name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)})
+        simf = SiMFState.from_arrays({name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)})
         recommender = Recommender(loaded, simf, catalogue)
         while recommender.sync(1024):
             pass
@@ -74,6 +75,7 @@ class ModelWatch:
         self._catalogue = catalogue
         self._refused = refused
         self._next: Recommender | None = None
+        self._simf: SiMFState | None = None
         self._orders: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="models", daemon=True)
         self._thread.start()
@@ -92,6 +94,11 @@ class ModelWatch:
     def available(self) -> bool:
         """Whether there is something to serve."""
         return self.serving is not None or self._next is not None
+
+    @property
+    def simf(self) -> SiMFState | None:
+        """The SiMF of the newest model, by which new tracks are warm-started; None before the first."""
+        return self._simf
 
     def take(self) -> Recommender | None:
         """The model to go over to, once; None while there is nothing new."""
@@ -115,7 +122,8 @@ class ModelWatch:
                 if record is None:
                     raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
                 log.info("model %s: loading", version)
-                self._next = load_model(record, self._catalogue)
+                found = load_model(record, self._catalogue)
+                self._simf, self._next = found.simf, found
                 log.info("model %s: verified, goes live between two batches", version)
             except ModelRefused as error:
                 log.error("refused, the old model stays: %s", error)

@@ -138,6 +138,10 @@ class PlayStep:
             window = cached[user_id] = Window() if data is None else decode_window(data)
         return window
 
+    def profile(self, partition: int, user_id: str) -> Profile:
+        """A user's profile as it stands in this worker."""
+        return self._profile_of(partition, user_id)
+
     def _ask(self, message: SourceMessage, result: Result) -> _Asked:
         play = self._decode(message)
         window = self.window(message.partition, play.user_id).apply(
@@ -146,7 +150,7 @@ class PlayStep:
         self._windows[message.partition][play.user_id] = window
         result.state[play.user_id.encode()] = encode_window(window)
         self._sight(play, result)
-        profile = self._profile_of(message.partition, play.user_id)
+        profile = self.profile(message.partition, play.user_id)
         entries = window.as_of(message.partition, message.offset, self._k)
         query = Query(tuple(e.track_id for e in entries), profile.words, profile.vectors)
         return _Asked(message, play, query, profile)

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         """The changelog topic of this group's windows table."""
         return f"{self.group}-windows-changelog"
 
+    @property
+    def profiles_changelog(self) -> str:
+        """The changelog topic of this group's profiles table."""
+        return f"{self.group}-profiles-changelog"
+
     def servers(self) -> str:
         """Bootstrap servers: as set, else the running local broker's; NotReady where there is neither."""
         if self.bootstrap:

@@ -16,7 +16,7 @@ MAX_WORD_CHARS = 40
 TITLE, ARTIST, LABEL = 0, 1, 2
 """Field numbers of a track's words."""
 
-# Guaranteed words per field (title, artist, labels); what one field leaves free goes to the title, the labels, the artist.
+# Words that each field (title, artist, labels) may have in any case; what one leaves free goes to the others in order.
 _SHARES = (5, 3, 4)
 _SPARE_ORDER = (TITLE, LABEL, ARTIST)
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
 
 class ModalityAttention(nn.Module):
-    """γ = softmax of the scores of audio, text and sequence; z_att = γ_a a_att + γ_b b_att + γ_c c' (Eq. 24)."""
+    """gamma = softmax of the scores of audio, text, sequence; z_att = gamma . (a_att, b_att, c') (Eq. 24)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -70,7 +70,10 @@ class ModalityAttention(nn.Module):
     def forward(
         self, values: tuple[Tensor, Tensor, Tensor], audio_score: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """values: a_att, b_att, c' [B, K, D]; audio_score [B, K]; present bool [B, K, 3] -> z_att [B, K, D], γ [B, K, 3]."""
+        """z_att [B, K, D] and gamma [B, K, 3] from a_att, b_att, c' [B, K, D].
+
+        audio_score [B, K] is cached with a_att; present bool [B, K, 3] says which modalities there are.
+        """
         audio, text, sequence = values
         scores = torch.stack([audio_score, self.text(text), self.sequence(sequence)], -1)
         gamma = masked_softmax(scores, present)

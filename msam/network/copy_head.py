@@ -43,10 +43,7 @@ def window_facts(window: Tensor) -> WindowFacts:
     previous = torch.cat([torch.full_like(window[:, :1], -1), window[:, :-1]], 1)
     before = torch.cat([torch.full_like(window[:, :1], -1), previous[:, :-1]], 1)
     follows = mask & (previous >= 0) & (previous == window[:, -1:])
-    if size > 1:
-        follows2 = follows & (before >= 0) & (before == window[:, -2:-1])
-    else:
-        follows2 = torch.zeros_like(follows)
+    follows2 = follows & (before >= 0) & (before == window[:, -2:-1]) if size > 1 else torch.zeros_like(follows)
     each = same.float()
     count = each.sum(2)
     own = (each @ torch.stack([follows, follows2], -1).float()).clamp(max=4.0)  # [B, K, 2] per track

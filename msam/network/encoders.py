@@ -1,7 +1,8 @@
-"""Feature extraction per branch: MLP over audio groups (Eq. 13), TextCNN (Eq. 14-15), LSTMs over the window (Eq. 16-18)."""
+"""Feature extraction: MLP over audio groups (Eq. 13), TextCNN (Eq. 14-15), LSTMs over the window (Eq. 16-18)."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -61,11 +62,11 @@ class TextCNN(nn.Module):
         for width in self.kernel_widths:
             before = (width - 1) // 2
             padded = functional.pad(taps, (0, 0, before, width - 1 - before))
+            parts = []
             for tap in range(width):
-                part = padded[:, tap : tap + positions, start : start + self.filters]
-                total = part if tap == 0 else total + part
+                parts.append(padded[:, tap : tap + positions, start : start + self.filters])
                 start += self.filters
-            maps.append(total)
+            maps.append(functools.reduce(torch.add, parts))
         features = torch.cat(maps, -1) + self.bias
         if joined is not None:
             features = features + self.joined(joined).unsqueeze(1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msam.network.inputs import TrackInputs, UserInputs
+from msam.network.inputs import TrackInputs, UserInputs, spans
 from msam.network.model import MSAM
 from msam.network.sides import Hidden, TrackSide, UserSide
 
@@ -20,8 +20,8 @@ WINDOW_BATCH = 32
 def encode_tracks(model: MSAM, inputs: TrackInputs, batch: int = TRACK_BATCH) -> TrackSide:
     """Sides of any number of tracks, in calls of exactly `batch`."""
     sides = []
-    for part in torch.arange(max(len(inputs), 1)).split(batch):
-        some = inputs.select(part[: len(inputs)])
+    for part in spans(len(inputs), batch) or [torch.arange(0)]:
+        some = inputs.select(part)
         sides.append(model.encode_tracks(some.padded(batch)).head(len(some)))
     return TrackSide.cat(sides)
 
@@ -30,8 +30,8 @@ def encode_tracks(model: MSAM, inputs: TrackInputs, batch: int = TRACK_BATCH) ->
 def encode_users(model: MSAM, users: UserInputs, batch: int = USER_BATCH) -> UserSide:
     """Sides of any number of users, in calls of exactly `batch`."""
     sides = []
-    for part in torch.arange(max(len(users), 1)).split(batch):
-        some = users.select(part[: len(users)])
+    for part in spans(len(users), batch) or [torch.arange(0)]:
+        some = users.select(part)
         sides.append(model.encode_users(some.padded(batch)).head(len(some)))
     return UserSide.cat(sides)
 

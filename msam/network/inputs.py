@@ -47,9 +47,7 @@ def _checked(what: str, row: int, values: NDArray[np.floating], shape: tuple[int
     return array
 
 
-def _fill(
-    what: str, rows: Sequence[NDArray[np.floating] | None], shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
+def _fill(what: str, rows: Sequence[NDArray[np.floating] | None], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Stack optional arrays into float32 [n, *shape] and a bool mask [n] of those present."""
     out = np.zeros((len(rows), *shape), dtype=np.float32)
     mask = np.zeros(len(rows), dtype=np.bool_)
@@ -71,6 +69,11 @@ def _fill_words(rows: Sequence[Vectors | None], limit: int, width: int) -> tuple
             with np.errstate(over="ignore"):
                 out[row, : len(values)] = _checked("words", row, values.astype(np.float16), (len(values), width))
     return torch.from_numpy(out), kept
+
+
+def spans(count: int, size: int) -> list[Tensor]:
+    """0..count-1 in runs of at most `size`, each an index tensor."""
+    return [torch.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class TrackInputs(NamedTuple):
@@ -115,7 +118,7 @@ class TrackInputs(NamedTuple):
         return TrackInputs(*(tensor.index_select(0, index) for tensor in self))
 
     def pooled(self) -> tuple[Tensor, Tensor]:
-        """Mean word vector per field (title, artist, labels): float32 [n, 3, E], and which fields have words: bool [n, 3]."""
+        """Mean word vector per field (title, artist, labels) float32 [n, 3, E], and which fields have words [n, 3]."""
         member = torch.nn.functional.one_hot(self.fields + 1, FIELDS + 1)[..., 1:].float()  # [n, P, 3]
         count = member.sum(1)  # [n, 3]
         total = torch.bmm(member.transpose(1, 2), self.words.float())  # [n, 3, E]

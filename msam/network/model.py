@@ -1,4 +1,4 @@
-"""MSAM (Sec. 4): tracks and users are encoded once, windows of plays are read through them, U h* ranks the catalogue."""
+"""MSAM (Sec. 4): tracks and users are encoded once, windows read through them, U h* ranks the catalogue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from msam.config import MSAMConfig
 from msam.network.attention import Attention, ModalityAttention, masked_softmax
 from msam.network.copy_head import CopyHead, occurrences
 from msam.network.encoders import AudioMLP, BiLSTM, TextCNN, WindowLSTM
-from msam.network.inputs import FIELDS, TrackInputs, UserInputs
+from msam.network.inputs import FIELDS, TrackInputs, UserInputs, spans
 from msam.network.normalise import Standardise
 from msam.network.rows import ContentRows, FreeRows, RawContent
 from msam.network.sides import Explanation, Hidden, TrackSide, UserSide
+
+PART = 1024  # tracks per call where all tracks of training are gone through
 
 
 class MSAM(nn.Module):
@@ -78,6 +80,11 @@ class MSAM(nn.Module):
             inputs, self.audio_scale(inputs.audio, inputs.audio_mask), self._joined(inputs)
         )
 
+    @torch.no_grad()
+    def all_content(self, inputs: TrackInputs) -> Tensor:
+        """`content` of many tracks, a part at a time, without gradients."""
+        return torch.cat([self.content(inputs.select(part)) for part in spans(len(inputs), PART)])
+
     def encode_tracks(self, inputs: TrackInputs) -> TrackSide:
         """The part of the network that sees only the track (Eq. 13-15, 19-23)."""
         joined = self._joined(inputs)
@@ -113,7 +120,10 @@ class MSAM(nn.Module):
     # -- windows ----------------------------------------------------------------------------------------------
 
     def forward(self, side: TrackSide, window: Tensor, user: UserSide) -> Hidden:
-        """side of n tracks, window int64 [B, K] of rows of side (left padded with -1), user [B] -> Hidden (Eq. 16-25)."""
+        """State after B windows (Eq. 16-25).
+
+        side: n tracks; window int64 [B, K]: rows of side, oldest first, left padded with -1; user: B users.
+        """
         mask = window >= 0
         lengths = mask.sum(1)
         shape, flat = window.shape, window.clamp(min=0).flatten()
@@ -124,7 +134,8 @@ class MSAM(nn.Module):
         score = (occurrences(window) / self.config.window).unsqueeze(-1)  # m/k
         series = self.dropout(gather(side.series) + self.score(score)) * mask.unsqueeze(-1)
         sequence = self.sequence_project(self.dropout(self.sequence(series, lengths)))  # c' (Eq. 21)
-        text, share, text_present = self._union(gather(side.text), gather(side.text_lse), gather(side.text_present), user)
+        words = gather(side.text), gather(side.text_lse), gather(side.text_present)
+        text, share, text_present = self._union(*words, user)
         present = torch.stack([gather(side.audio_present), text_present, torch.ones_like(mask)], -1)
         fused, gamma = self.modality(
             (gather(side.audio), text, sequence), gather(side.audio_score), present & mask.unsqueeze(-1)
@@ -148,7 +159,7 @@ class MSAM(nn.Module):
         return value, share, both.any(-1)
 
     def explain(self, hidden: Hidden, side: TrackSide, window: Tensor, user: UserSide) -> Explanation:
-        """Weights γ, β, α of every play (α over the union of track and user words)."""
+        """Weights of every play; those of words are out of the union of track and user words."""
         flat = window.clamp(min=0).flatten()
         mask = hidden.mask.unsqueeze(-1)
         beta = side.beta.index_select(0, flat).view(*window.shape, -1) * mask
@@ -166,7 +177,7 @@ class MSAM(nn.Module):
         return side.content
 
     def rows(self, side: TrackSide, trained: Tensor) -> Tensor:
-        """Rows for the n tracks of side; trained int64 [n]: the track's place among those of training, -1 for a cold one."""
+        """Rows for the n tracks of side; trained int64 [n]: place among the tracks of training, -1 for a cold one."""
         if self.row_count == 0:
             return side.content
         known = self.trained_rows().index_select(0, trained.clamp(min=0))
@@ -190,15 +201,11 @@ class MSAM(nn.Module):
     def finish(self, inputs: TrackInputs) -> None:
         """End of training: freeze the rows of its tracks, or fit the map that gives later tracks theirs."""
         if isinstance(self.u, ContentRows):
-            self.u.freeze(torch.cat([self.content(part) for part in _parts(inputs)]))
+            self.u.freeze(self.all_content(inputs))
             return
         self.eval()
         features = []
-        for part in _parts(inputs):
+        for part in (inputs.select(index) for index in spans(len(inputs), PART)):
             side = self.encode_tracks(part)
             features.append(torch.cat([self._joined(part), side.audio, side.text, side.series], 1))
         self.u.fit_cold(torch.cat(features))
-
-
-def _parts(inputs: TrackInputs, size: int = 1024) -> list[TrackInputs]:
-    return [inputs.select(part) for part in torch.arange(len(inputs)).split(size)]

@@ -40,7 +40,7 @@ class SiMFConfig:
     """
 
     dim: int = 100
-    beta: float = 0.1
+    beta: float = 0.01
     ridge: float = 1e-4
     tau: float = 0.1
     learn_weights: bool = True

@@ -60,10 +60,21 @@ def entropy(weights: F64) -> float:
     return float(np.sum(positive * np.log(positive)))
 
 
-def moments(link: Link, factors: Mapping[str, F64]) -> tuple[F64, F64, F64]:
-    """(H_i^T R H_j, H_i^T H_i, H_j^T H_j) over the objects of the link, [d, d] each."""
-    left, right = factors[link.i][link.rows], factors[link.j][link.columns]
-    return left.T @ (link.matrix @ right), left.T @ left, right.T @ right
+def take(factor: F64, rows: NDArray[np.int64]) -> F64:
+    """Rows of H at ascending positions; H itself, not a copy, when that is all of them."""
+    return factor if len(rows) == len(factor) else factor[rows]
+
+
+def cross_moment(link: Link, factors: Mapping[str, F64]) -> F64:
+    """C = H_i^T R H_j over the objects of the link, [d, d]."""
+    left, right = take(factors[link.i], link.rows), take(factors[link.j], link.columns)
+    return np.asarray(left.T @ (link.matrix @ right))
+
+
+def gram(factor: F64, rows: NDArray[np.int64]) -> F64:
+    """H^T H over `rows`, [d, d]."""
+    part = take(factor, rows)
+    return part.T @ part
 
 
 def objective(
@@ -73,12 +84,11 @@ def objective(
     weights: Mapping[str, F64],
     similarity: Mapping[str, csr_matrix],
     config: SiMFConfig,
+    data: float | None = None,
 ) -> Objective:
-    """O (Eq. 10) and its terms. `similarity` holds beta L* per type, already scaled."""
-    data = 0.0
-    for link in problem.links:
-        cross, gram_i, gram_j = moments(link, factors)
-        data += relation_loss(link.norm2, cross, gram_i, cores[link.i, link.j], gram_j)
+    """O (Eq. 10) and its terms. `similarity` holds beta L* per type, already scaled; `data` the data term if known."""
+    if data is None:
+        data = sum(relation_loss(m.norm2, *_parts(m, factors, cores)) for m in problem.links)
     networks = sum(
         float(w) * trace(source, factors[name])
         for name, sources in problem.networks.items()
@@ -88,3 +98,10 @@ def objective(
     norms = sum(float(np.sum(m * m)) for m in (*factors.values(), *cores.values()))
     disorder = config.tau * sum(entropy(w) for w in weights.values())
     return Objective(data, networks, smooth, config.ridge * norms, disorder)
+
+
+def _parts(
+    link: Link, factors: Mapping[str, F64], cores: Mapping[tuple[str, str], F64]
+) -> tuple[F64, F64, F64, F64]:
+    gram_i, gram_j = gram(factors[link.i], link.rows), gram(factors[link.j], link.columns)
+    return cross_moment(link, factors), gram_i, cores[link.i, link.j], gram_j

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, diags, hstack
 from msam.errors import MethodError
 
 F64 = NDArray[np.float64]
+_GROUP = 128  # columns whose largest cosine is looked at first
 
 
 def laplacian(adjacency: csr_matrix) -> csr_matrix:
@@ -54,17 +55,33 @@ def dense_graph(features: Any, k: int, chunk: int = 1024) -> csr_matrix:
         raise MethodError(f"similarity features must be a matrix, not of shape {matrix.shape}")
     matrix = np.where(np.isfinite(matrix).all(axis=1, keepdims=True), matrix, np.float32(0))
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    unit = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0)
-    n = len(unit)
+    n, groups = len(matrix), -(-len(matrix) // _GROUP)
+    unit = np.zeros((groups * _GROUP, matrix.shape[1]), dtype=np.float32)
+    np.divide(matrix, norms, out=unit[:n], where=norms > 0)
     parts = []
     for begin in range(0, n, chunk):
-        cosines = unit[begin : begin + chunk] @ unit.T
+        cosines = unit[begin : min(begin + chunk, n)] @ unit.T
         at = np.arange(len(cosines))
         cosines[at, begin + at] = -1.0  # never one's own neighbour
-        bound = np.partition(cosines, n - k, axis=1)[:, n - k] if k < n else np.full(len(cosines), -1.0)
-        rows, columns = np.nonzero(cosines >= np.maximum(bound, np.float32(1e-6))[:, None])
-        parts.append(_keep(rows + begin, columns, cosines[rows, columns], k))
+        rows, columns, values = _candidates(cosines.reshape(len(cosines), groups, _GROUP), k)
+        parts.append(_keep(rows + begin, columns, values, k))
     return _graph(parts, n)
+
+
+def _candidates(cosines: Any, k: int) -> tuple[Any, Any, Any]:
+    """Positive entries that hold the k largest of each row of [rows, groups, _GROUP], as (row, column, value).
+
+    The k-th largest group maximum bounds the k-th largest entry from below, so only few groups are looked into.
+    """
+    best = cosines.max(axis=2)
+    count = best.shape[1]
+    bound = np.full(len(best), np.float32(1e-6))
+    if k < count:
+        bound = np.maximum(bound, np.partition(best, count - k, axis=1)[:, count - k])
+    rows, groups = np.nonzero(best >= bound[:, None])
+    inside = cosines[rows, groups]
+    at, offset = np.nonzero(inside >= bound[rows][:, None])
+    return rows[at], groups[at] * _GROUP + offset, inside[at, offset]
 
 
 def profile_graph(blocks: Sequence[csr_matrix], k: int, max_degree: int = 500, chunk: int = 1024) -> csr_matrix:

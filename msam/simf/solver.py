@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix
 from msam.errors import MethodError
 from msam.simf.config import SiMFConfig
 from msam.simf.nnls import hals
-from msam.simf.objective import moments, network_weights, objective, trace
-from msam.simf.problem import Problem, Side, prepare
+from msam.simf.objective import cross_moment, gram, network_weights, objective, relation_loss, take, trace
+from msam.simf.problem import Link, Problem, Side, prepare
 from msam.simf.relations import Relations
 from msam.simf.similarity import combine, dense_graph, frobenius, laplacian, profile_graph
 from msam.simf.start import starting_factors
@@ -83,6 +83,8 @@ class _Run:
     def __init__(self, problem: Problem, config: SiMFConfig, factors: dict[str, F64], features: Features) -> None:
         self.problem, self.config, self.factors = problem, config, factors
         self.cores: dict[tuple[str, str], F64] = {}
+        self.data = 0.0
+        self._kept: dict[str, dict[tuple[str, str], F64]] = {}
         self.weights = {name: np.full(len(s), 1.0 / len(s)) for name, s in problem.networks.items()}
         self.similarity: dict[str, csr_matrix] = {}
         self.spreads: dict[str, float] = {}
@@ -114,8 +116,8 @@ class _Run:
 
     def objective(self) -> float:
         """O (Eq. 10) as it stands."""
-        parts = objective(self.problem, self.factors, self.cores, self.weights, self.similarity, self.config)
-        return parts.total
+        given = (self.problem, self.factors, self.cores, self.weights, self.similarity, self.config)
+        return objective(*given, data=self.data).total
 
     def _due(self, sweep: int) -> bool:
         if self.config.beta == 0 or sweep == 0:
@@ -159,9 +161,12 @@ class _Run:
         target = np.zeros_like(factor)
         grams: list[F64] = []
         for side in self.problem.sides(name):
-            projected, gram = self._project(side)
-            target[side.own] += side.matrix @ projected
-            grams.append(gram)
+            projected, zeros = self._project(side)
+            if len(side.own) == len(target):
+                target += side.matrix @ projected
+            else:
+                target[side.own] += side.matrix @ projected
+            grams.append(zeros)
         graph = self._graph(name)
         extra = 2.0 * graph.diagonal() if graph is not None else np.zeros(len(factor))
         for _ in range(config.inner):
@@ -170,12 +175,22 @@ class _Run:
             for rows, used in self.groups[name]:
                 normal = config.ridge * np.eye(config.dim) + sum((grams[n] for n in used), np.zeros(()))
                 hals(factor, rows, normal, linear[rows], extra[rows], 1)
+        self._kept.pop(name, None)
 
     def _project(self, side: Side) -> tuple[F64, F64]:
         core = self.cores[side.link.i, side.link.j]
         core = core if side.side == 0 else core.T
-        projected = self.factors[side.other][side.others] @ core.T
-        return projected, projected.T @ projected
+        projected = take(self.factors[side.other], side.others) @ core.T
+        return projected, core @ self._gram(side.link, 1 - side.side) @ core.T
+
+    def _gram(self, link: Link, side: int) -> F64:
+        """H^T H over the objects of one side of a link, kept until that factor changes."""
+        name, rows = (link.i, link.rows) if side == 0 else (link.j, link.columns)
+        kept = self._kept.setdefault(name, {})
+        key = (link.i, link.j)
+        if key not in kept:
+            kept[key] = gram(self.factors[name], rows)
+        return kept[key]
 
     def _graph(self, name: str) -> csr_matrix | None:
         parts = [w * m for w, m in zip(self.weights.get(name, ()), self.problem.networks.get(name, ()), strict=True)]
@@ -185,12 +200,16 @@ class _Run:
 
     def update_cores(self) -> None:
         """B_ij by ridge least squares, in closed form: G_i B G_j + lambda B = H_i^T R H_j in the eigenbases of G."""
+        self.data = 0.0
         for link in self.problem.links:
-            cross, gram_i, gram_j = moments(link, self.factors)
+            cross = cross_moment(link, self.factors)
+            gram_i, gram_j = self._gram(link, 0), self._gram(link, 1)
             a, u = np.linalg.eigh(gram_i)
             b, v = np.linalg.eigh(gram_j)
             scale = np.maximum(a, 0.0)[:, None] * np.maximum(b, 0.0) + self.config.ridge
-            self.cores[link.i, link.j] = u @ ((u.T @ cross @ v) / scale) @ v.T
+            core = u @ ((u.T @ cross @ v) / scale) @ v.T
+            self.cores[link.i, link.j] = core
+            self.data += relation_loss(link.norm2, cross, gram_i, core, gram_j)
 
     def update_weights(self) -> None:
         """Network weights in closed form (Eq. 9)."""
@@ -204,7 +223,7 @@ class _Run:
         """(i, j) -> [2, d, d], what the zeros of a new row of i, or of j, cost (see `SiMFState.grams`)."""
         out: dict[tuple[str, str], F64] = {}
         for link in self.problem.links:
-            _, gram_i, gram_j = moments(link, self.factors)
+            gram_i, gram_j = self._gram(link, 0), self._gram(link, 1)
             core = self.cores[link.i, link.j]
             out[link.i, link.j] = np.stack([core @ gram_j @ core.T, core.T @ gram_i @ core])
         return out

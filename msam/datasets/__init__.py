@@ -1,0 +1,1 @@
+"""Listening logs in one canonical layout, and how other layouts become it."""

@@ -1,0 +1,47 @@
+"""user-profiles: the newest profile of each user, in a table beside the windows."""
+
+import logging
+from typing import Any
+
+import faust
+
+from streams import topics
+from streams.errors import MsamError
+from streams.profiles import pack
+from streams.publishing import Publisher
+from streams.records import UserProfile
+from streams.serialization import Registry, decode
+from streams.serving import to_out
+
+log = logging.getLogger(__name__)
+
+
+class WrongProfile(MsamError):
+    """A profile that its producer must send differently."""
+
+
+def check(key: bytes | None, value: bytes, registry: Registry | None) -> None:
+    """Raise when the record is not a profile of the user its key names."""
+    profile = decode(UserProfile, value, registry=registry)
+    if key != profile.user_id.encode():
+        raise WrongProfile("the record's key must be the profile's user_id in UTF-8")
+
+
+def attach(app: faust.App, topic: Any, table: Any, publisher: Publisher, registry: Registry | None) -> None:
+    """Keep the table; what cannot be read goes to dead-letters."""
+
+    @app.agent(topic, name="profiles")
+    async def profiles(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            try:
+                if message.value is None:
+                    if message.key is not None:
+                        table.pop(message.key, None)
+                else:
+                    check(message.key, message.value, registry)
+                    table[message.key] = pack(message.offset, message.value)
+            except MsamError as error:
+                log.warning("%s[%d]@%d: dead letter: %s", topics.USER_PROFILES, message.partition, message.offset, error)
+                await app.loop.run_in_executor(None, publisher.send, [to_out(topics.USER_PROFILES, message, error)])
+            event.ack()

@@ -1,0 +1,301 @@
+"""The worker: a Faust app whose tables are restored, and whose partitions are fenced, before their first event."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from msam.features.text import TextEncoder
+from streams import topics
+from streams.agents import audio, plays, profiles, tracks
+from streams.catalogue import Catalogue
+from streams.feeds import TopicFeed
+from streams.lanes import Lane
+from streams.metrics import Metrics
+from streams.partitioner import partition_for
+from streams.pipeline import Pipeline
+from streams.profiles import Profiles, ProfileWords, profile_words
+from streams.publishing import Publisher
+from streams.recommender import Query
+from streams.records import ModelVersion, TrackFeature, UserProfile
+from streams.restore import restore
+from streams.serialization import HttpRegistry, Registry, decode
+from streams.served import ModelWatch
+from streams.serving import PlayStep
+from streams.settings import Settings
+from streams.stores import ROCKSDB_OPTIONS, TableStore
+from streams.web.server import WebServer
+
+log = logging.getLogger(__name__)
+ROLES = ("plays", "tracks", "audio")
+_STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
+
+
+class StreamApp(faust.App):
+    """One worker process. Build it with `create_app`."""
+
+    settings: Settings
+    roles: frozenset[str]
+
+    def build(self, settings: Settings, roles: frozenset[str]) -> None:
+        """Wire the parts together; touches neither Kafka nor disk yet."""
+        self.settings, self.roles = settings, roles
+        self.metrics = Metrics()
+        self.catalogue = Catalogue()
+        self.kafka = settings.kafka_config()
+        self.registry: Registry | None = HttpRegistry(settings.registry_url) if settings.registry_url else None
+        self.publisher = Publisher(self.kafka)
+        self.features = ThreadPoolExecutor(1, "features")
+        self.watch = ModelWatch(self.catalogue, refused=lambda error: self.metrics.refused.inc())
+        self.feeds = [
+            TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
+            TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
+        ]
+        self.web_server = WebServer(
+            settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
+        )
+        self._encoder: TextEncoder | None = None
+        self._runs: list[Callable[[], Any]] = []
+        self._tables: list[tuple[str, str, TableStore]] = []
+        self.pipeline: Pipeline | None = None
+        if "plays" in roles:
+            self._build_plays()
+        if "tracks" in roles:
+            step = tracks.TrackStep(self.encoder, lambda: self.watch.simf, self.publisher, self.metrics, self.registry)
+            self._runs.append(tracks.attach(self, self._source(topics.TRACK_METADATA), step, self._on_features).run)
+        if "audio" in roles:
+            self._build_audio()
+
+    def _build_plays(self) -> None:
+        settings = self.settings
+        windows = self._bytes_table("windows")
+        people = self._bytes_table("profiles")
+        self.windows = TableStore(windows, settings.windows_changelog)
+        profile_store = TableStore(people, settings.profiles_changelog)
+        self._tables = [
+            (topics.PLAYS, settings.windows_changelog, self.windows),
+            (topics.USER_PROFILES, settings.profiles_changelog, profile_store),
+        ]
+        self.step = PlayStep(
+            self.windows,
+            Profiles(profile_store, self._profile_words),
+            self.watch,
+            self.metrics,
+            partitions=settings.partitions,
+            k=settings.window,
+            slack=settings.slack,
+            n=settings.list_size,
+            registry=self.registry,
+        )
+        self.pipeline = Pipeline(self.step, batch=settings.batch)
+        self._runs.append(self.pipeline.run)
+        plays.attach(self, self._source(topics.PLAYS), self.pipeline)
+        profiles.attach(self, self._source(topics.USER_PROFILES), people, self.publisher, self.registry)
+
+    def _build_audio(self) -> None:
+        from streams.audio_intake import AudioPool
+
+        pool = AudioPool(
+            allowed_roots=self.settings.audio_roots, max_bytes=self.settings.audio_max_bytes, max_workers=1
+        )
+        self.audio_pool = pool
+        step = audio.AudioStep(pool, self.publisher, self.metrics, self.registry)
+        self._runs.append(audio.attach(self, self._source(topics.AUDIO_UPLOADS), step).run)
+
+    def _source(self, name: str) -> Any:
+        return self.topic(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=self.settings.partitions,
+        )
+
+    def _bytes_table(self, name: str) -> Any:
+        return self.Table(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=self.settings.partitions,
+            options=dict(ROCKSDB_OPTIONS),
+        )
+
+    # -- parts that are made when first used ------------------------------------------------------------------
+
+    def encoder(self) -> TextEncoder:
+        """The text encoder, loaded on first use."""
+        if self._encoder is None:
+            self._encoder = TextEncoder(self.settings.text_encoder)
+        return self._encoder
+
+    def _profile_words(self, profile: UserProfile) -> ProfileWords:
+        return profile_words(self.encoder(), profile)
+
+    async def _on_features(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.features, function, *args)
+
+    # -- feeds ------------------------------------------------------------------------------------------------
+
+    def _on_feature(self, key: bytes, value: bytes | None, offset: int) -> None:
+        self.catalogue.fold(key.decode(), None if value is None else decode(TrackFeature, value), offset)
+
+    def _on_model(self, key: bytes, value: bytes | None, offset: int) -> None:
+        self.watch.on_record(key, None if value is None else decode(ModelVersion, value))
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Start the feeds, the endpoint and the batchers, then Faust."""
+        for feed in self.feeds:
+            feed.start()
+        await self.web_server.start()
+        for run in self._runs:
+            self.add_future(self._guard(run))
+        await super().on_start()
+
+    async def _guard(self, run: Callable[[], Any]) -> None:
+        try:
+            await run()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("the worker stops")
+            await self.crash(error)
+
+    async def on_stop(self) -> None:
+        """Finish what is in flight, then let Faust commit and leave the group."""
+        if self.pipeline is not None:
+            await self.pipeline.revoke()
+        await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        """Stop threads and processes."""
+        await super().on_shutdown()
+        await self.web_server.stop()
+        for feed in self.feeds:
+            feed.stop()
+        self.watch.stop()
+        if self.pipeline is not None:
+            self.pipeline.close()
+        if "audio" in self.roles:
+            self.audio_pool.close()
+        self.features.shutdown(cancel_futures=True)
+
+    # -- partitions -------------------------------------------------------------------------------------------
+
+    async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super()._on_partitions_revoked(revoked)
+        if self.pipeline is not None:
+            await self.pipeline.revoke()
+
+    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        if self.pipeline is not None and not self.should_stop:
+            await self.pipeline.revoke()
+            started = time.monotonic()
+            try:
+                lanes = await asyncio.get_running_loop().run_in_executor(
+                    self.pipeline.io, self._take_over, set(assigned)
+                )
+            except Exception as error:
+                log.exception("partitions cannot be taken over")
+                await self.crash(error)
+                return
+            self.pipeline.assign(lanes)
+            log.info("partitions %s: taken over in %.1f s", [x.partition for x in lanes], time.monotonic() - started)
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+    def _take_over(self, assigned: set[TP]) -> list[Lane]:
+        """Fence the earlier owners first, so that nothing of theirs can land behind the restore."""
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
+        changelog = self.settings.windows_changelog
+        lanes = [Lane(self.kafka, self.settings.group, p, self.windows, changelog) for p in partitions]
+        with ThreadPoolExecutor(max(len(lanes), 1)) as pool:
+            list(pool.map(Lane.fence, lanes))
+        for source, log_topic, store in self._tables:
+            mine = sorted(tp.partition for tp in assigned if tp.topic == source)
+            if mine:
+                restore(self.kafka, log_topic, mine, store, stop=lambda: self.should_stop)
+        for lane in lanes:
+            lane.load()
+        return lanes
+
+    # -- what the endpoint shows ------------------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether plays are being answered, and what is missing if not."""
+        failed = [feed.topic for feed in self.feeds if feed.failure is not None]
+        detail: dict[str, Any] = {
+            "recovered": bool(self.tables.recovery.completed.is_set()) and not self.rebalancing,
+            "caught_up": all(feed.caught_up.is_set() for feed in self.feeds),
+            "model": self.watch.serving,
+            "failed_feeds": failed,
+            "catalogue_version": self.catalogue.version,
+        }
+        good = detail["recovered"] and detail["caught_up"] and not failed
+        if self.pipeline is not None:
+            detail["stalled_seconds"] = round(self.pipeline.stalled(), 1)
+            good = good and self.watch.available and detail["stalled_seconds"] < _STALLED and not self.pipeline.lost
+        return good, detail
+
+    async def list_for_user(self, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
+        """A fresh list for one user from the window that this worker holds."""
+        if self.pipeline is None or self.step.recommender is None:
+            return 503, {"error": "no model is served here yet"}
+        partition = partition_for(user_id.encode(), self.settings.partitions)
+        if partition not in self.pipeline.partitions:
+            return 404, {"error": f"user {user_id!r} is in partition {partition}, which another worker serves"}
+        return await asyncio.get_running_loop().run_in_executor(
+            self.pipeline.infer, self._list, partition, user_id, n
+        )
+
+    def _list(self, partition: int, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
+        from streams.reader import item_to_dict
+
+        self.step.idle()
+        assert self.step.recommender is not None
+        entries = self.step.window(partition, user_id).entries[-self.settings.window :]
+        if not entries:
+            return 404, {"error": f"user {user_id!r} has not played anything yet"}
+        profile = self.step.profile(partition, user_id)
+        query = Query(tuple(entry.track_id for entry in entries), profile.words, profile.vectors)
+        (items,) = self.step.recommender.recommend([query], n)
+        return 200, {
+            "user_id": user_id,
+            "items": [item_to_dict(item) for item in items],
+            "model_version": self.step.recommender.version,
+            "catalogue_version": self.step.recommender.catalogue_version,
+            "profile_version": profile.version,
+            "window": [entry.track_id for entry in entries],
+        }
+
+
+def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
+    """The Faust app of one worker; its tables live under the settings' data directory."""
+    servers = settings.servers().split(",")
+    app = StreamApp(
+        settings.group,
+        broker=[f"kafka://{server.strip()}" for server in servers],
+        store="rocksdb://",
+        datadir=str(settings.state),
+        web_enabled=False,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=1,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=1.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        stream_recovery_delay=0.0,
+        stream_buffer_maxsize=1024,
+        producer_compression_type="lz4",
+    )
+    app.build(settings, roles)
+    return app

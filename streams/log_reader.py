@@ -1,0 +1,82 @@
+"""Reads a topic from given offsets to where it ends now, under read_committed, outside of any group."""
+
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.errors import NotReady
+
+
+def partitions_of(consumer: Consumer, topic: str) -> list[int]:
+    """The partitions of a topic; NotReady when it does not exist."""
+    found = consumer.list_topics(topic, timeout=30).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise NotReady(f"there is no topic {topic!r}; `msam topics create` makes it")
+    return sorted(found.partitions)
+
+
+def read_to_end(
+    config: Mapping[str, str],
+    topic: str,
+    start: Mapping[int, int] | None = None,
+    stop: Mapping[int, int] | None = None,
+) -> Iterator[Message]:
+    """Records from the offsets `start` (default: the beginning) up to, not including, `stop` (default: the end now).
+
+    Offsets of partitions that `start` or `stop` do not name take the default. Order is kept within a partition.
+    """
+    consumer = Consumer(
+        {
+            **config,
+            "group.id": "msam-reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        ends: dict[int, int] = {}
+        places = []
+        for partition in partitions_of(consumer, topic):
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            first = max((start or {}).get(partition, low), low)
+            last = min((stop or {}).get(partition, high), high)
+            if first < last:
+                ends[partition] = last
+                places.append(TopicPartition(topic, partition, first))
+        consumer.assign(places)
+        while ends:
+            for message in consumer.consume(1000, timeout=1.0):
+                partition, offset, error = message.partition(), message.offset(), message.error()
+                assert partition is not None
+                if error is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    ends.pop(partition, None)
+                    continue
+                assert offset is not None
+                if partition in ends and offset < ends[partition]:
+                    yield message
+                if offset + 1 >= ends.get(partition, offset + 2):
+                    ends.pop(partition, None)
+    finally:
+        consumer.close()
+
+
+def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
+    """The next offset of every partition, commit markers counted."""
+    consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
+    try:
+        return {
+            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1]
+            for p in partitions_of(consumer, topic)
+        }
+    finally:
+        consumer.close()
+
+
+def key_of(message: Message) -> bytes | None:
+    """A record's key as bytes."""
+    key = message.key()
+    return key.encode() if isinstance(key, str) else key

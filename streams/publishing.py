@@ -1,0 +1,55 @@
+"""An idempotent producer for what is not bound to a transaction: features, model versions, dead letters beside plays."""
+
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streams.errors import MsamError
+from streams.lanes import Out
+
+
+class PublishError(MsamError):
+    """A record was not taken by the broker."""
+
+
+class Publisher:
+    """Sends batches and waits for every acknowledgement. Blocking: call it off the event loop."""
+
+    def __init__(self, config: Mapping[str, str]) -> None:
+        self._failure: KafkaError | None = None
+        self._producer = Producer(
+            {
+                **config,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.max.bytes": 16 * 2**20,
+            }
+        )
+
+    def send(self, outs: Sequence[Out], timeout: float = 60.0) -> None:
+        """Publish all and return once the broker has them; PublishError when one is refused."""
+        self._failure = None
+        for out in outs:
+            extra = {} if out.partition is None else {"partition": out.partition}
+            if out.timestamp is not None:
+                extra["timestamp"] = out.timestamp
+            while True:
+                try:
+                    self._producer.produce(
+                        out.topic, out.value, out.key, headers=list(out.headers), on_delivery=self._report, **extra
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+                except KafkaException as error:
+                    raise PublishError(f"{out.topic}: {error}") from error
+        if self._producer.flush(timeout):
+            raise PublishError(f"the broker did not answer within {timeout:.0f} s; is it reachable?")
+        if self._failure is not None:
+            raise PublishError(f"the broker refused a record: {self._failure.str()}")
+
+    def _report(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failure = error

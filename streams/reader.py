@@ -1,0 +1,97 @@
+"""Reads a topic from outside any group, committed records only, and commits nothing: what `tail` and inspection need."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from streams.errors import MsamError, NotReady
+
+_STEP_S = 0.2  # longest wait in one call of librdkafka, so that Ctrl-C and idleness are seen soon
+_TIMEOUT_S = 10.0
+
+
+class ReadError(MsamError):
+    """The broker ended a read."""
+
+
+def read(
+    config: Mapping[str, str],
+    topic: str,
+    *,
+    start: Literal["earliest", "latest"] = "latest",
+    partition_of: Callable[[int], int] | None = None,
+    wanted: Callable[[Message], bool] = lambda message: True,
+    idle_exit: float | None = None,
+    limit: int | None = None,
+) -> Iterator[Message]:
+    """Committed records of a topic that are `wanted`, in order per partition.
+
+    Ends after `limit` records, or after `idle_exit` seconds without a wanted one (counted from when the records that
+    were there at the start have been read); otherwise never. `partition_of(number of partitions)` names the only
+    partition to read. NotReady where broker or topic are missing.
+    """
+    consumer = Consumer(
+        {
+            **config,
+            "group.id": f"msam-reader-{uuid.uuid4()}",  # librdkafka wants one; it is never joined
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "log_level": 0,
+        }
+    )
+    try:
+        ends = _assign(consumer, topic, start, partition_of)
+        yield from _poll(consumer, ends, wanted, idle_exit, limit)
+    finally:
+        consumer.close()
+
+
+def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[int], int] | None) -> dict[int, int]:
+    """Assign the partitions; where each ended at this moment."""
+    try:
+        found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+        if found.error is not None or not found.partitions:
+            raise NotReady(f"no topic {topic!r}: create it with `msam topics create`")
+        partitions = sorted(found.partitions)
+        if partition_of is not None:
+            partitions = [partition_of(len(partitions))]
+        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
+        # The end is asked for here, not left to librdkafka, so that nothing written from now on is missed.
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING if start == "earliest" else ends[p]) for p in ends])
+    except KafkaException as error:
+        raise NotReady(
+            f"cannot reach Kafka: {error.args[0].str()}; is the broker running, is --bootstrap right?"
+        ) from None
+    return ends
+
+
+def _poll(
+    consumer: Consumer,
+    ends: dict[int, int],
+    wanted: Callable[[Message], bool],
+    idle_exit: float | None,
+    limit: int | None,
+) -> Iterator[Message]:
+    found, last = 0, time.monotonic()
+    while limit is None or found < limit:
+        message = consumer.poll(_STEP_S)
+        if message is None:
+            if idle_exit is not None and time.monotonic() - last >= idle_exit:
+                return
+            continue
+        failure = message.error()
+        if failure is not None:
+            raise ReadError(f"reading {message.topic()}[{message.partition()}] failed: {failure.str()}")
+        take = wanted(message)
+        offset, partition = message.offset(), message.partition()
+        if take or (offset is not None and partition is not None and offset < ends[partition]):
+            last = time.monotonic()
+        elif idle_exit is not None and time.monotonic() - last >= idle_exit:
+            return
+        if take:
+            found += 1
+            yield message

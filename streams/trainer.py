@@ -1,0 +1,325 @@
+"""The trainer: reads the log, fits SiMF and MSAM from where the live model stands, gates, stores and announces."""
+
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msam import checkpoint, metrics
+from msam.config import MSAMConfig, TrainConfig
+from msam.features.text import TextEncoder
+from msam.network.inputs import TrackInputs, UserInputs
+from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_plays
+from msam.training import Dataset, Progress, Trained, train
+from streams import topics
+from streams.catalogue import Catalogue
+from streams.content import contents
+from streams.errors import MsamError
+from streams.lanes import Out
+from streams.log_reader import key_of, read_to_end
+from streams.profiles import NOBODY, Profile, profile_words
+from streams.publishing import Publisher
+from streams.recommender import Query, Recommender
+from streams.records import ModelVersion, Play, TrackFeature, UserProfile
+from streams.serialization import decode, encode
+from streams.served import SIMF, ModelRefused, load_model
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+_RIVALS = 5  # earlier live versions a candidate is held against
+_GATE_PLAYS = 1000
+
+
+class NothingToTrain(MsamError):
+    """The log holds too little, or nothing that the live model has not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A candidate goes live unless it is worse than the best of the last five live versions by more than `margin`."""
+
+    metric: str = "hr@20"
+    margin: float = 0.02
+
+
+@dataclass(slots=True)
+class LogState:
+    """What the topics hold: plays in append order within a partition, features, profiles, versions."""
+
+    plays: list[tuple[str, str, float, int, int]] = field(default_factory=list)  # user, track, time, partition, offset
+    profiles: dict[str, UserProfile] = field(default_factory=dict)
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    versions: dict[str, ModelVersion] = field(default_factory=dict)
+    live: list[str] = field(default_factory=list)  # versions in the order in which they went live
+
+    @property
+    def trained_through(self) -> dict[str, int]:
+        """The next offset of every partition of plays."""
+        found: dict[str, int] = {}
+        for *_, partition, offset in self.plays:
+            found[str(partition)] = max(found.get(str(partition), 0), offset + 1)
+        return found
+
+
+def read_log(config: Mapping[str, str]) -> LogState:
+    """Read everything a training needs; records that cannot be decoded are left to the workers' dead letters."""
+    state = LogState()
+    for message in read_to_end(config, topics.TRACK_FEATURES):
+        value, offset, key = message.value(), message.offset(), key_of(message)
+        assert offset is not None
+        if key is not None:
+            state.catalogue.fold(key.decode(), None if value is None else decode(TrackFeature, value), offset)
+    for message in read_to_end(config, topics.MODEL_VERSIONS):
+        if (value := message.value()) is not None:
+            record = decode(ModelVersion, value)
+            if record.channel is None:
+                state.versions[record.version] = record
+            elif record.channel == "live":
+                state.live.append(record.version)
+    for message in read_to_end(config, topics.USER_PROFILES):
+        _take_profile(state, key_of(message), message.value())
+    for message in read_to_end(config, topics.PLAYS):
+        partition, offset, value = message.partition(), message.offset(), message.value()
+        assert partition is not None and offset is not None
+        try:
+            play = decode(Play, value or b"")
+        except MsamError:
+            continue
+        state.plays.append((play.user_id, play.track_id, play.played_at, partition, offset))
+    return state
+
+
+def _take_profile(state: LogState, key: bytes | None, value: bytes | None) -> None:
+    if key is None:
+        return
+    try:
+        if value is None:
+            state.profiles.pop(key.decode(), None)
+        else:
+            state.profiles[key.decode()] = decode(UserProfile, value)
+    except (MsamError, UnicodeDecodeError):
+        return
+
+
+class Trainer:
+    """One training after another; `once` is a whole round."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        model: MSAMConfig | None = None,
+        training: TrainConfig | None = None,
+        simf: SiMFConfig | None = None,
+        gate: Gate | None = None,
+        say: Say = log.info,
+    ) -> None:
+        self._settings = settings
+        self._kafka = settings.kafka_config()
+        self._model = model or MSAMConfig(dim=100, window=settings.window)
+        self._training = training or TrainConfig()
+        self._simf = simf or SiMFConfig(dim=self._model.dim)
+        self._gate = gate or Gate()
+        self._say = say
+        self._encoder: TextEncoder | None = None
+
+    def once(self) -> ModelVersion:
+        """Read, train, gate, store, announce; the announced version. NothingToTrain when the log holds nothing new."""
+        started = time.monotonic()
+        state = read_log(self._kafka)
+        self._say(f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles")
+        parent = self._parent(state)
+        if len(state.plays) < 2 or (parent is not None and parent.record.trained_through == state.trained_through):
+            raise NothingToTrain(f"{len(state.plays)} plays in the log, none that the live model has not seen")
+        simf = self._fit_simf(state, None if parent is None else parent.recommender.simf)
+        profiles = self._profiles(state)
+        data = self._dataset(state, simf, profiles)
+        trained = train(data, self._model, self._training, init=self._init(parent), progress=self._progress)
+        stored = self._store(state, trained, simf, parent, time.monotonic() - started)
+        return self._announce(self._judge(stored, state, parent, profiles))
+
+    # -- steps ------------------------------------------------------------------------------------------------
+
+    def _parent(self, state: LogState) -> "Rival | None":
+        """The live model, if there is one that loads."""
+        for rival in self._rivals(state, 1):
+            return rival
+        return None
+
+    def _rivals(self, state: LogState, count: int) -> "list[Rival]":
+        found: list[Rival] = []
+        for version in dict.fromkeys(reversed(state.live)):
+            record = state.versions.get(version)
+            if record is None or len(found) == count:
+                continue
+            try:
+                found.append(Rival(record, load_model(record, state.catalogue, wait=0)))
+            except ModelRefused as error:
+                self._say(f"left out of the comparison: {error}")
+        return found
+
+    def _fit_simf(self, state: LogState, init: SiMFState | None) -> SiMFState:
+        counts = Counter((user, track) for user, track, *_ in state.plays)
+        rows = [
+            TrackRow(t.track_id, t.artist_id, t.metadata.album_id if t.metadata else None, t.metadata.labels if t.metadata else ())
+            for t in state.catalogue.tracks.values()
+            if not t.withdrawn
+        ]
+        countries = {user: profile.country for user, profile in state.profiles.items()}
+        relations = relations_from_plays(((u, t, float(n)) for (u, t), n in counts.items()), rows, countries)
+        same = init is not None and init.config.dim == self._simf.dim
+        fitted = SiMF(self._simf).fit(relations, init=init if same else None)
+        self._say(f"SiMF: {len(fitted.history)} sweeps, objective {fitted.history[-1]:.4g}")
+        return fitted
+
+    def _profiles(self, state: LogState) -> dict[str, Profile]:
+        known = {user: p for user, p in state.profiles.items() if p.gender or p.age or p.country}
+        if known and self._encoder is None:
+            self._encoder = TextEncoder(self._settings.text_encoder)
+        out = {}
+        for user, profile in known.items():
+            assert self._encoder is not None
+            out[user] = Profile(1, *profile_words(self._encoder, profile))
+        return out
+
+    def _dataset(self, state: LogState, simf: SiMFState, profiles: Mapping[str, Profile]) -> Dataset:
+        played = dict.fromkeys(track for _, track, *_ in state.plays)
+        ids = [t for t in played if not (t in state.catalogue.tracks and state.catalogue.tracks[t].withdrawn)]
+        inputs = TrackInputs.build(contents([state.catalogue.get(t) for t in ids], simf), self._model)
+        users = sorted({user for user, *_ in state.plays})
+        people = UserInputs.build([profiles.get(user, NOBODY).vectors for user in users], self._model)
+        kept = set(ids)
+        plays = [(user, track, at) for user, track, at, *_ in state.plays if track in kept]
+        return Dataset.build(ids, inputs, users, people, plays)
+
+    def _init(self, parent: "Rival | None") -> Trained | None:
+        if parent is None or parent.recommender.model.config != self._model:
+            return None
+        return Trained(parent.recommender.model, tuple(parent.recommender.ids[: parent.recommender.trained]), None)
+
+    def _progress(self, step: Progress) -> None:
+        hit = step.holdout.get("hr@20")
+        self._say(f"epoch {step.epoch}: loss {step.loss:.3f}" + ("" if hit is None else f", holdout HR@20 {hit:.3f}"))
+
+    def _store(
+        self, state: LogState, trained: Trained, simf: SiMFState, parent: "Rival | None", seconds: float
+    ) -> ModelVersion:
+        report = trained.report
+        figures = {} if report is None else {f"holdout_{name}": value for name, value in report.holdout.items()}
+        saved = checkpoint.save(
+            self._settings.models,
+            trained,
+            arrays={f"{SIMF}{name}": array for name, array in simf.to_arrays().items()},
+            parent=None if parent is None else parent.record.version,
+            metrics=figures,
+            info={"catalogue_version": state.catalogue.version, "trained_through": state.trained_through},
+        )
+        return ModelVersion(
+            saved.version,
+            parent=None if parent is None else parent.record.version,
+            uri=Path(saved.path).resolve().as_uri(),
+            sha256=saved.sha256,
+            created_at=time.time(),
+            trained_through=state.trained_through,
+            metrics={**figures, "train_seconds": seconds, "tracks": float(len(trained.track_ids))},
+        )
+
+    def _judge(
+        self, candidate: ModelVersion, state: LogState, parent: "Rival | None", profiles: Mapping[str, Profile]
+    ) -> ModelVersion:
+        """Hold the candidate, loaded as a worker would load it, against earlier live versions on the newest plays."""
+        from dataclasses import replace
+
+        loaded = load_model(candidate, state.catalogue, wait=0)
+        if parent is None:
+            return candidate
+        rivals = self._rivals(state, _RIVALS)
+        queries, targets = newest_plays(state, self._model.window, self._training.holdout, parent.record, profiles)
+        name, scores = self._gate.metric, {}
+        for rival in (*rivals, Rival(candidate, loaded)):
+            scores[rival.record.version] = score(rival.recommender, queries, targets)[name]
+        mine = scores.pop(candidate.version)
+        figures = {**candidate.metrics, f"gate_{name}": mine, "gate_plays": float(len(targets))}
+        if scores and targets:
+            best = max(scores, key=lambda version: scores[version])
+            figures[f"gate_best_{name}"] = scores[best]
+            if mine < scores[best] - self._gate.margin:
+                reason = f"{name} {mine:.4f} on {len(targets)} new plays; {best} has {scores[best]:.4f}"
+                return replace(candidate, metrics=figures, state="refused", reason=reason)
+        return replace(candidate, metrics=figures)
+
+    def _announce(self, version: ModelVersion) -> ModelVersion:
+        outs = [Out(topics.MODEL_VERSIONS, version.key.encode(), encode(version), 0)]
+        if version.state == "accepted":
+            channel = ModelVersion(version.version, channel="live", state="channel", created_at=time.time())
+            outs.append(Out(topics.MODEL_VERSIONS, channel.key.encode(), encode(channel), 0))
+        publisher = Publisher(self._kafka)
+        for out in outs:  # the version before the channel that points to it
+            publisher.send([out])
+        self._say(f"model {version.version}: {version.state}" + (f", {version.reason}" if version.reason else ", live"))
+        return version
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A version and what it serves."""
+
+    record: ModelVersion
+    recommender: Recommender
+
+
+def newest_plays(
+    state: LogState, k: int, holdout: float, parent: ModelVersion, profiles: Mapping[str, Profile]
+) -> tuple[list[Query], list[str]]:
+    """Windows and targets that neither the candidate (its holdout) nor the parent (its cut) was trained on."""
+    by_user: defaultdict[str, list[tuple[float, int, int, str]]] = defaultdict(list)
+    for user, track, at, partition, offset in state.plays:
+        by_user[user].append((at, offset, partition, track))
+    queries, targets = [], []
+    for user in sorted(by_user):
+        plays = sorted(by_user[user])
+        first = max(len(plays) - int(len(plays) * holdout), 1)
+        profile = profiles.get(user, NOBODY)
+        for place in range(first, len(plays)):
+            _, offset, partition, track = plays[place]
+            if offset >= parent.trained_through.get(str(partition), 0):
+                window = tuple(t for *_, t in plays[max(place - k, 0) : place])
+                queries.append(Query(window, profile.words, profile.vectors))
+                targets.append(track)
+    if len(targets) > _GATE_PLAYS:
+        keep = np.linspace(0, len(targets) - 1, _GATE_PLAYS).astype(int).tolist()
+        queries, targets = [queries[i] for i in keep], [targets[i] for i in keep]
+    return queries, targets
+
+
+def score(recommender: Recommender, queries: Sequence[Query], targets: Sequence[str], n: int = 20) -> dict[str, float]:
+    """HR@10, HR@20 and MRR@20 of the lists that this recommender would publish."""
+    lists = recommender.recommend(queries, n)
+    ranks = np.array(
+        [next((i.rank for i in items if i.track_id == t), n + 1) for items, t in zip(lists, targets, strict=True)],
+        dtype=np.float64,
+    )
+    found: dict[str, float] = {"hr@10": 0.0, "hr@20": 0.0, "mrr@20": 0.0}
+    if len(ranks):
+        found = {"hr@10": metrics.hit_rate(ranks, 10), "hr@20": metrics.hit_rate(ranks, 20), "mrr@20": metrics.mrr(ranks, n)}
+    return found
+
+
+def describe(version: ModelVersion) -> dict[str, Any]:
+    """A version as the command line shows it."""
+    return {
+        "version": version.version,
+        "state": version.state,
+        "reason": version.reason,
+        "parent": version.parent,
+        "created_at": version.created_at,
+        "metrics": dict(version.metrics),
+        "uri": version.uri,
+        "sha256": version.sha256,
+    }

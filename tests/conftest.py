@@ -1,0 +1,38 @@
+"""Fixtures of the whole suite: one real broker a session, the real data, names that no other test uses."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.local_kafka import LocalKafka
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """A running broker, shared by the session: use unique names, or a broker of your own where it must be killed."""
+    with LocalKafka(tmp_path_factory.mktemp("kafka"), heap="384m") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; a test that needs it skips without it, except in CI, where absence fails."""
+    folder = Path(os.environ.get("MSAM_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        reason = f"no real data in {folder} (set MSAM_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name for topics and groups that no other test, and no other run of this one, uses."""
+    stem = request.node.originalname.removeprefix("test_").replace("_", "-")[:40]
+    return f"{stem}-{uuid.uuid4().hex[:8]}"

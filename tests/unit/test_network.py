@@ -1,0 +1,255 @@
+"""The network: exact caching, masks, padding, attention weights, extensions that can be switched off, same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from msam.config import ConfigError, MSAMConfig, TrainConfig
+from msam.network import TrackContent, TrackInputs, TrackSide, UserInputs, inference
+from msam.network.attention import masked_softmax
+from msam.network.copy_head import CopyHead, window_facts
+from msam.network.inputs import InputError
+from msam.network.rows import ContentRows, FreeRows
+from tests.unit.network_data import PUBLISHED, SMALL, content, model, tracks, users
+
+BOTH = pytest.mark.parametrize("config", [SMALL, PUBLISHED], ids=["extended", "published"])
+
+
+def windows(count: int, catalogue: int, size: int, seed: int = 3) -> Tensor:
+    rng = np.random.default_rng(seed)
+    lists = [rng.integers(0, catalogue, rng.integers(1, size + 1)).tolist() for _ in range(count)]
+    return inference.stack_windows(lists, size, count)
+
+
+@BOTH
+def test_cached_side_has_the_bits_of_a_fresh_one(config: MSAMConfig) -> None:
+    network, inputs = model(config), tracks(20, config)
+    cached = inference.encode_tracks(network, inputs)
+    some = torch.tensor([17, 2, 11, 5])
+    fresh = inference.encode_tracks(network, inputs.select(some))
+    for name, mine, theirs in zip(TrackSide._fields, cached.select(some), fresh, strict=True):
+        assert torch.equal(mine, theirs), name
+    people = inference.encode_users(network, users(2, config))
+    window = torch.tensor([[-1, -1, 0, 1, 2, 3], [-1, 3, 2, 2, 1, 0]])
+    through_cache = network(cached, torch.where(window >= 0, some[window.clamp(min=0)], -1), people)
+    directly = network(fresh, window, people)
+    for name, mine, theirs in zip(directly._fields, through_cache, directly, strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+def test_side_helpers_put_tracks_where_they_belong() -> None:
+    network = model()
+    side = inference.encode_tracks(network, tracks(9))
+    grown = side.head(3).grown(9)
+    grown.scatter(torch.arange(3, 9), side.select(torch.arange(3, 9)))
+    again = TrackSide.cat([side.head(4), side.select(torch.arange(4, 9))])
+    for whole, one, two in zip(side, grown, again, strict=True):
+        assert torch.equal(whole, one) and torch.equal(whole, two)
+
+
+def test_a_track_without_audio_or_text_ignores_their_values() -> None:
+    network, inputs = model(), tracks(20)
+    noisy = inputs._replace(
+        audio=torch.where(inputs.audio_mask.view(-1, 1, 1), inputs.audio, 1e3),
+        words=torch.where(inputs.word_mask.unsqueeze(-1), inputs.words, 7.0),
+        factor=torch.where(inputs.factor_mask.view(-1, 1), inputs.factor, 1e3),
+    )
+    assert not torch.equal(noisy.audio, inputs.audio) and not torch.equal(noisy.words, inputs.words)
+    for name, mine, theirs in zip(
+        TrackSide._fields, network.encode_tracks(inputs), network.encode_tracks(noisy), strict=True
+    ):
+        assert torch.equal(mine, theirs), name
+
+
+def test_missing_is_not_the_same_as_zero() -> None:
+    network = model()
+    words = np.ones((1, SMALL.text_dim), np.float32)
+    zero = np.zeros((SMALL.audio_groups, SMALL.audio_width), np.float32)
+    side = network.encode_tracks(
+        TrackInputs.build([TrackContent(words, [0]), TrackContent(words, [0], audio=zero)], SMALL)
+    )
+    assert side.audio_present.tolist() == [False, True]
+    gamma = network(side, torch.tensor([[-1] * 5 + [0], [-1] * 5 + [1]]), network.encode_users(users(2))).gamma
+    assert gamma[0, -1, 0] == 0.0 and gamma[1, -1, 0] > 0.0
+
+
+@BOTH
+def test_padding_changes_nothing(config: MSAMConfig) -> None:
+    """A short window in a wide batch equals the same window alone at its own length."""
+    network = model(config)
+    side, person = network.encode_tracks(tracks(20, config)), network.encode_users(users(1, config))
+    for plays in ([4], [4, 9], [7, 7, 3, 4]):
+        wide = network(side, inference.stack_windows([plays], config.window, 1), person)
+        alone = network(side, torch.tensor([plays]), person)
+        torch.testing.assert_close(wide.state, alone.state, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(wide.gamma[:, -len(plays) :], alone.gamma, atol=1e-6, rtol=1e-5)
+        assert not wide.gamma[:, : -len(plays)].any()
+    empty = network(side, torch.full((1, config.window), -1), person)
+    assert not empty.state.any() and torch.isfinite(empty.fused).all()
+
+
+def test_word_order_beyond_the_words_does_not_matter_to_neighbours() -> None:
+    network, inputs = model(), tracks(4)
+    short = inputs.select(torch.tensor([0]))
+    wide = TrackInputs(
+        torch.cat([short.words, torch.full_like(short.words, 3.0)], 1),
+        torch.cat([short.fields, torch.full_like(short.fields, -1)], 1),
+        *short[2:],
+    )
+    torch.testing.assert_close(network.encode_tracks(wide).text, network.encode_tracks(short).text)
+
+
+def test_attention_weights_sum_to_one_where_something_is_present() -> None:
+    network, inputs, people = model(), tracks(20), users(8)
+    side, user = network.encode_tracks(inputs), network.encode_users(people)
+    window = windows(8, 20, SMALL.window)
+    hidden = network(side, window, user)
+    weights = network.explain(hidden, side, window, user)
+    played = window >= 0
+    ones = torch.ones(int(played.sum()))
+    torch.testing.assert_close(weights.gamma.sum(-1)[played], ones)
+    sounding = played & side.audio_present[window.clamp(min=0)]
+    torch.testing.assert_close(weights.beta.sum(-1), sounding.float())
+    written = played & (side.text_present[window.clamp(min=0)] | user.text_present.unsqueeze(1))
+    assert 0 < int(written.sum()) < int(played.sum()), "both cases must occur"
+    torch.testing.assert_close(weights.alpha.sum(-1) + weights.user_alpha.sum(-1), written.float())
+    assert (weights.gamma[..., 0] == 0)[played & ~sounding].all()
+    assert (weights.gamma[..., 1] == 0)[played & ~written].all()
+
+
+def test_union_of_track_and_user_words_is_one_softmax() -> None:
+    """The joined log-sum-exps equal a softmax over all positions at once."""
+    network, inputs, people = model(), tracks(1), users(1)
+    side, user = network.encode_tracks(inputs), network.encode_users(people)
+    window = torch.tensor([[0]])
+    hidden = network(side, window, user)
+    weights = network.explain(hidden, side, window, user)
+    both = []
+    for words, mask, joined in ((inputs.words, inputs.word_mask, network._joined(inputs)), (*people, None)):
+        both.append((network.text_attention.project(network.text_cnn(words.float(), mask, joined)), mask))
+    values = torch.cat([value for value, _ in both], 1)
+    alpha = masked_softmax(network.text_attention.score(values), torch.cat([mask for _, mask in both], 1))
+    torch.testing.assert_close(torch.cat([weights.alpha[0], weights.user_alpha[0]], -1), alpha)
+    text = (hidden.text_share[0, 0, 0] * side.text + hidden.text_share[0, 0, 1] * user.text)[0]
+    torch.testing.assert_close(text, (alpha.unsqueeze(-1) * values).sum(1)[0])
+
+
+def test_masked_softmax_of_nothing_is_zero() -> None:
+    weights = masked_softmax(torch.tensor([[5.0, 1e4], [1.0, 2.0]]), torch.tensor([[False, False], [True, False]]))
+    assert weights.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
+def test_text_convolution_is_the_convolution_of_torch() -> None:
+    network = model()
+    cnn, words = network.text_cnn, torch.randn(2, 5, SMALL.text_dim, generator=torch.Generator().manual_seed(0))
+    got = cnn(words, torch.ones(2, 5, dtype=torch.bool))
+    start, expected = 0, []
+    for width in cnn.kernel_widths:
+        taps = cnn.taps.weight[start : start + width * cnn.filters].view(width, cnn.filters, -1)
+        start += width * cnn.filters
+        expected.append(torch.nn.functional.conv1d(words.transpose(1, 2), taps.permute(1, 2, 0), padding="same"))
+    torch.testing.assert_close(got, torch.relu(torch.cat(expected, 1).transpose(1, 2) + cnn.bias))
+
+
+def test_window_facts_by_hand() -> None:
+    facts = window_facts(torch.tensor([[-1, 5, 7, 5, 9, 5]]))
+    assert facts.newest.tolist() == [[False, False, True, False, True, True]]
+    assert [facts.rank[0, place].item() for place in (2, 4, 5)] == [2, 1, 0]
+    follows = facts.features[0, :, 1]  # after the last track (5): 7 once, 9 once
+    assert [follows[place].item() for place in (2, 4, 5)] == [1.0, 1.0, 0.0]
+    assert facts.features[0, 5, 0].item() == pytest.approx(np.log(3))
+
+
+def test_copy_scores_reach_only_the_tracks_of_the_window() -> None:
+    network = model()
+    side, user = network.encode_tracks(tracks(20)), network.encode_users(users(1))
+    window = torch.tensor([[-1, 5, 7, 5, 9, 5]])
+    hidden, rows = network(side, window, user), network.rows(side, torch.arange(20))
+    plain = hidden.state @ rows.T
+    added = network.logits(hidden, rows, window) - plain
+    assert added[0].nonzero().flatten().tolist() == [5, 7, 9]
+    assert added[0, 5] > added[0, 9] > added[0, 7], "before training, the newest comes first"
+
+
+def test_published_model_has_none_of_the_extensions() -> None:
+    published, extended = model(PUBLISHED), model(SMALL)
+    assert not PUBLISHED.content_rows and not PUBLISHED.copy_head
+    assert isinstance(published.u, FreeRows) and isinstance(extended.u, ContentRows)
+    names = set(published.state_dict())
+    assert not any(name.startswith(("copy_head", "raw_content", "u.map", "u.residual")) for name in names)
+    assert isinstance(extended.copy_head, CopyHead) and published.copy_head is None
+    assert published.u.weight.shape == (20, 2 * PUBLISHED.dim)
+
+
+@BOTH
+def test_rows_of_trained_tracks_stay_and_cold_tracks_get_theirs(config: MSAMConfig) -> None:
+    network = model(config)
+    other = inference.encode_tracks(network, tracks(20, config, seed=9))  # the content of every track has changed
+    rows = network.rows(other, torch.tensor([3, -1] * 10))
+    assert torch.equal(rows[0], network.trained_rows()[3])
+    assert torch.equal(rows[1], network.cold_rows(other)[1])
+    assert network.cold_rows(other)[1].any()
+
+
+def test_same_bits_at_any_place_in_a_batch_and_beside_any_other_rows() -> None:
+    config = MSAMConfig()
+    network = model(config, rows=40)
+    inputs = tracks(40, config)
+    side = inference.encode_tracks(network, inputs)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(40))
+    for mine, theirs in zip(side.select(order), inference.encode_tracks(network, inputs.select(order)), strict=True):
+        assert torch.equal(mine, theirs)
+    user, rows = inference.encode_users(network, users(32, config)), network.rows(side, torch.arange(40))
+    window = windows(32, 40, config.window)
+    logits, hidden = inference.score(network, side, rows, window, user)
+    for place in (0, 5, 31):
+        moved = windows(32, 40, config.window, seed=place + 10)
+        moved[place] = window[7]
+        people = torch.full((32,), 1)
+        people[place] = 7
+        again, state = inference.score(network, side, rows, moved, user.select(people))
+        assert torch.equal(again[place], logits[7])
+        assert torch.equal(state.state[place], hidden.state[7])
+
+
+def test_inputs_are_checked() -> None:
+    rng = np.random.default_rng(0)
+    good = content(rng, SMALL)
+    assert len(TrackInputs.build([good], SMALL)) == 1
+    bad = np.full(SMALL.dim, np.nan, np.float32)
+    with pytest.raises(InputError, match="factor of row 0 is not finite"):
+        TrackInputs.build([TrackContent(factor=bad)], SMALL)
+    with pytest.raises(InputError, match="shape"):
+        TrackInputs.build([TrackContent(audio=np.zeros((1, 1), np.float32))], SMALL)
+    with pytest.raises(InputError, match="not finite"):
+        TrackInputs.build([TrackContent(np.full((1, SMALL.text_dim), 1e9, np.float32), [0])], SMALL)
+    with pytest.raises(InputError, match="1 fields"):
+        TrackInputs.build([TrackContent(np.zeros((2, SMALL.text_dim), np.float32), [0])], SMALL)
+    with pytest.raises(InputError, match="outside"):
+        TrackInputs.build([TrackContent(np.zeros((1, SMALL.text_dim), np.float32), [3])], SMALL)
+    with pytest.raises(InputError, match="do not fit"):
+        UserInputs.build([None, None], SMALL).padded(1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dim": 0}, {"window": True}, {"kernel_widths": ()}, {"dropout": 1.0}, {"depth": 3}, {"dim": "x"}]
+)
+def test_bad_model_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        MSAMConfig.from_dict(settings)
+
+
+@pytest.mark.parametrize("settings", [{"optimiser": "sgd"}, {"learning_rate": 0.0}, {"holdout": 1.0}, {"speed": 1}])
+def test_bad_training_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        TrainConfig.from_dict(settings)
+
+
+def test_settings_survive_a_manifest() -> None:
+    for config in (SMALL, PUBLISHED, MSAMConfig()):
+        assert MSAMConfig.from_dict(config.to_dict()) == config
+    settings = TrainConfig(epochs=3, max_seconds=2.5)
+    assert TrainConfig.from_dict(settings.to_dict()) == settings
