@@ -82,7 +82,7 @@ class Golden:
             have = dict(mine)
             if len(have) != len(stored):
                 return f"golden window {window}: {len(stored)} stored logits, {len(have)} computed"
-            # Order is compared through the logits: near-ties may swap on another kind of CPU, at the end of the list too.
+            # Order is compared through the logits: near-ties may swap on another kind of CPU, at the end too.
             worst = mine[-1][1]
             for track, value in stored:
                 got = have.get(track, worst)

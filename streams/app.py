@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.types import TP
@@ -23,11 +23,13 @@ from streams.profiles import Profiles, ProfileWords, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query
 from streams.records import ModelVersion, TrackFeature, UserProfile
+from streams.registry import HttpRegistry
 from streams.restore import restore
-from streams.serialization import HttpRegistry, Registry, decode
+from streams.serialization import Registry, decode
 from streams.served import ModelWatch
 from streams.serving import PlayStep
 from streams.settings import Settings
+from streams.show import item_object
 from streams.stores import ROCKSDB_OPTIONS, TableStore
 from streams.web.server import WebServer
 
@@ -56,7 +58,7 @@ class StreamApp(faust.App):
             TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
             TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
         ]
-        self.web_server = WebServer(
+        self.endpoint = WebServer(
             settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
         )
         self._encoder: TextEncoder | None = None
@@ -122,8 +124,6 @@ class StreamApp(faust.App):
             name,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
             partitions=self.settings.partitions,
             options=dict(ROCKSDB_OPTIONS),
         )
@@ -156,7 +156,7 @@ class StreamApp(faust.App):
         """Start the feeds, the endpoint and the batchers, then Faust."""
         for feed in self.feeds:
             feed.start()
-        await self.web_server.start()
+        await self.endpoint.start()
         for run in self._runs:
             self.add_future(self._guard(run))
         await super().on_start()
@@ -179,7 +179,7 @@ class StreamApp(faust.App):
     async def on_shutdown(self) -> None:
         """Stop threads and processes."""
         await super().on_shutdown()
-        await self.web_server.stop()
+        await self.endpoint.stop()
         for feed in self.feeds:
             feed.stop()
         self.watch.stop()
@@ -233,7 +233,7 @@ class StreamApp(faust.App):
         """Whether plays are being answered, and what is missing if not."""
         failed = [feed.topic for feed in self.feeds if feed.failure is not None]
         detail: dict[str, Any] = {
-            "recovered": bool(self.tables.recovery.completed.is_set()) and not self.rebalancing,
+            "recovered": self._recovery().completed.is_set() and not self.rebalancing,
             "caught_up": all(feed.caught_up.is_set() for feed in self.feeds),
             "model": self.watch.serving,
             "failed_feeds": failed,
@@ -244,6 +244,9 @@ class StreamApp(faust.App):
             detail["stalled_seconds"] = round(self.pipeline.stalled(), 1)
             good = good and self.watch.available and detail["stalled_seconds"] < _STALLED and not self.pipeline.lost
         return good, detail
+
+    def _recovery(self) -> Any:
+        return cast(Any, self.tables).recovery
 
     async def list_for_user(self, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
         """A fresh list for one user from the window that this worker holds."""
@@ -257,8 +260,6 @@ class StreamApp(faust.App):
         )
 
     def _list(self, partition: int, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
-        from streams.reader import item_to_dict
-
         self.step.idle()
         assert self.step.recommender is not None
         entries = self.step.window(partition, user_id).entries[-self.settings.window :]
@@ -269,7 +270,7 @@ class StreamApp(faust.App):
         (items,) = self.step.recommender.recommend([query], n)
         return 200, {
             "user_id": user_id,
-            "items": [item_to_dict(item) for item in items],
+            "items": [item_object(item) for item in items],
             "model_version": self.step.recommender.version,
             "catalogue_version": self.step.recommender.catalogue_version,
             "profile_version": profile.version,
@@ -295,7 +296,6 @@ def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
         broker_heartbeat_interval=2.0,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=1024,
-        producer_compression_type="lz4",
     )
     app.build(settings, roles)
     return app

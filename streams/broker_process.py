@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,8 +51,11 @@ class BrokerState:
         """The running broker, or None; a process id that was given to another program meanwhile is no broker."""
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
-            ours = self.properties in process.cmdline()  # the launcher and Java both carry it; a zombie has none
-            return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
+            for _ in range(100):
+                arguments = process.cmdline()
+                if arguments or process.status() == psutil.STATUS_ZOMBIE:
+                    return process if self.properties in arguments else None  # the launcher carries it too
+                time.sleep(0.01)  # between two programs (exec) a live process has no arguments for a moment
         return None
 
     def save(self, path: Path) -> None:

@@ -7,11 +7,11 @@ recognised by the partition's mark, which travels in the same transaction.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import MsamError
+from streams.outgoing import Out, hand_over
 from streams.stores import TableStore
 from streams.windows import MARK_KEY, decode_mark, encode_mark
 
@@ -28,18 +28,6 @@ _TIMEOUT = 30.0
 
 class LaneFenced(MsamError):
     """Another worker owns the partition now; whatever this one still holds of it is void."""
-
-
-@dataclass(frozen=True, slots=True)
-class Out:
-    """A record to be published; `partition` None lets murmur2 of the key decide."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    partition: int | None = None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    timestamp: int | None = None
 
 
 class Lane:
@@ -92,10 +80,7 @@ class Lane:
         self._failure = None
         producer.begin_transaction()
         for out in outs:
-            extra = {} if out.partition is None else {"partition": out.partition}
-            if out.timestamp is not None:
-                extra["timestamp"] = out.timestamp
-            producer.produce(out.topic, out.value, out.key, headers=list(out.headers), on_delivery=self._report, **extra)
+            hand_over(producer, out, self._report)
         for key, value in state.items():
             producer.produce(self._changelog, value, key, partition=self.partition, on_delivery=self._report)
         producer.produce(

@@ -64,7 +64,7 @@ class LocalKafka:
     def bootstrap(self) -> str:
         """`host:port` of the running broker; BrokerError when none runs."""
         state = BrokerState.load(self._state_path)
-        if state is None or state.process() is None:
+        if state is None or self._running(state) is None:
             raise BrokerError(f"no broker runs in {self.data_dir}: start it with `msam kafka start`")
         return state.bootstrap
 
@@ -78,7 +78,7 @@ class LocalKafka:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self._starting():
             state = BrokerState.load(self._state_path)
-            if state is not None and state.process() is not None:
+            if state is not None and self._running(state) is not None:
                 if self._port not in (None, state.port):
                     raise BrokerError(f"a broker of {self.data_dir} already serves {state.bootstrap}: stop it first")
             else:
@@ -92,20 +92,17 @@ class LocalKafka:
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Stop the broker, whoever started it: SIGTERM, then SIGKILL after `timeout` s. False when none ran."""
-        state = BrokerState.load(self._state_path)
-        process = state.process() if state is not None else None
+        process = self._running(BrokerState.load(self._state_path))
         if process is not None:
             stop_process(process, self._process, timeout)
-        if self._process is not None:  # reap it, also where it died by itself
-            self._process.wait()
-            self._process = None
+        self._process = None
         self._undo.close()
         return process is not None
 
     def status(self) -> KafkaStatus:
         """What runs now."""
         state = BrokerState.load(self._state_path)
-        process = state.process() if state is not None else None
+        process = self._running(state)
         idle = KafkaStatus(False, None, None, str(self.data_dir), str(self.log_path), distribution.KAFKA_VERSION)
         if state is None or process is None:
             return idle
@@ -114,6 +111,13 @@ class LocalKafka:
             figures = {"uptime_seconds": uptime, "memory_bytes": memory}
             return replace(idle, running=True, bootstrap=state.bootstrap, pid=process.pid, **figures)
         return idle
+
+    def _running(self, state: BrokerState | None) -> psutil.Process | None:
+        """The broker's process: our own child, which needs no look at its arguments, or the one that `state` names."""
+        if self._process is not None and self._process.poll() is None:  # poll also reaps it when it has died
+            with contextlib.suppress(psutil.Error):
+                return psutil.Process(self._process.pid)
+        return state.process() if state is not None else None
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
@@ -146,7 +150,7 @@ class LocalKafka:
         """Wait for a metadata answer; BrokerError names the log when the process dies or time runs out."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if state.process() is None:
+            if self._running(state) is None:
                 raise BrokerError(f"the broker died while starting: {log_tail(self.log_path)}; see {self.log_path}")
             if _answers(state.port):
                 return

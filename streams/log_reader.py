@@ -48,18 +48,18 @@ def read_to_end(
         consumer.assign(places)
         while ends:
             for message in consumer.consume(1000, timeout=1.0):
-                partition, offset, error = message.partition(), message.offset(), message.error()
-                assert partition is not None
+                at, offset, error = message.partition(), message.offset(), message.error()
+                assert at is not None
                 if error is not None:
                     if error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
-                    ends.pop(partition, None)
+                    ends.pop(at, None)
                     continue
                 assert offset is not None
-                if partition in ends and offset < ends[partition]:
+                if at in ends and offset < ends[at]:
                     yield message
-                if offset + 1 >= ends.get(partition, offset + 2):
-                    ends.pop(partition, None)
+                if offset + 1 >= ends.get(at, offset + 2):
+                    ends.pop(at, None)
     finally:
         consumer.close()
 

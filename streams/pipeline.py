@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from streams.lanes import Lane, LaneFenced, Out
+from streams.lanes import Lane, LaneFenced
+from streams.outgoing import Out
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class SourceMessage(Protocol):
     timestamp: float
     key: bytes | None
     value: bytes | None
+    headers: Any  # pairs, a mapping or None
 
 
 class SourceEvent(Protocol):

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import MsamError
-from streams.lanes import Out
+from streams.outgoing import Out, hand_over
 
 
-class PublishError(MsamError):
+class NotTaken(MsamError):
     """A record was not taken by the broker."""
 
 
@@ -29,26 +29,17 @@ class Publisher:
         )
 
     def send(self, outs: Sequence[Out], timeout: float = 60.0) -> None:
-        """Publish all and return once the broker has them; PublishError when one is refused."""
+        """Publish all and return once the broker has them; NotTaken when one is refused."""
         self._failure = None
         for out in outs:
-            extra = {} if out.partition is None else {"partition": out.partition}
-            if out.timestamp is not None:
-                extra["timestamp"] = out.timestamp
-            while True:
-                try:
-                    self._producer.produce(
-                        out.topic, out.value, out.key, headers=list(out.headers), on_delivery=self._report, **extra
-                    )
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-                except KafkaException as error:
-                    raise PublishError(f"{out.topic}: {error}") from error
+            try:
+                hand_over(self._producer, out, self._report)
+            except KafkaException as error:
+                raise NotTaken(f"{out.topic}: {error}") from error
         if self._producer.flush(timeout):
-            raise PublishError(f"the broker did not answer within {timeout:.0f} s; is it reachable?")
+            raise NotTaken(f"the broker did not answer within {timeout:.0f} s; is it reachable?")
         if self._failure is not None:
-            raise PublishError(f"the broker refused a record: {self._failure.str()}")
+            raise NotTaken(f"the broker refused a record: {self._failure.str()}")
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

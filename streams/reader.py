@@ -1,4 +1,4 @@
-"""Reads a topic from outside any group, committed records only, and commits nothing: what `tail` and inspection need."""
+"""Reads a topic from outside any group, committed records only, and commits nothing: what `tail` needs."""
 
 import time
 import uuid

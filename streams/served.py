@@ -41,9 +41,10 @@ def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -
         raise ModelRefused(f"model {record.version}: the announcement names no artifact and sha256")
     try:
         loaded = checkpoint.load(artifact_path(record.uri), verify=True)
-        if loaded.sha256 != record.sha256:
-            raise ModelRefused(f"model {record.version}: sha256 is {loaded.sha256}, announced was {record.sha256}")
-        needed = int(loaded.info.get("catalogue_version", 0))
+        found = loaded.manifest["weights"]["sha256"]
+        if found != record.sha256:
+            raise ModelRefused(f"model {record.version}: sha256 is {found}, announced was {record.sha256}")
+        needed = int(loaded.extra.get("catalogue_version", 0))
         deadline = time.monotonic() + wait
         while catalogue.version < needed and time.monotonic() < deadline:
             time.sleep(0.05)

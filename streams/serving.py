@@ -9,8 +9,9 @@ from streams import topics
 from streams.catalogue import SIGHTING
 from streams.dead_letters import dead_letter
 from streams.errors import MsamError
-from streams.lanes import Lane, Out
+from streams.lanes import Lane
 from streams.metrics import Metrics
+from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.pipeline import Result, SourceEvent, SourceMessage
 from streams.profiles import Profile
@@ -113,10 +114,10 @@ class PlayStep:
                 answers.append((message, error))
         lists = iter(zip(asked, self._lists(asked), strict=True))
         now = time.time()
-        for message, error in answers:
+        for message, wrong in answers:
             result = results[message.partition]
-            if error is not None:
-                result.outs.append(self._dead(message, error))
+            if wrong is not None:
+                result.outs.append(self._dead(message, wrong))
                 continue
             question, answer = next(lists)
             if isinstance(answer, MsamError):
@@ -222,7 +223,7 @@ def to_out(topic: str, message: SourceMessage, error: Exception) -> Out:
         offset=message.offset,
         key=message.key,
         value=message.value,
-        headers=message.headers or (),
+        headers=message.headers,
         timestamp_ms=round(message.timestamp * 1000),
         error=error,
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,11 @@ def as_object(message: Message) -> dict[str, Any]:
     if message.topic() == DEAD_LETTERS:
         return _letter(message)
     return {**to_datum(decode(Recommendation, message.value() or b"")), "produced_at": produced_at(message)}
+
+
+def item_object(item: Item) -> dict[str, Any]:
+    """The JSON form of one place in a list."""
+    return asdict(item)
 
 
 def as_line(message: Message) -> str:
@@ -47,7 +53,8 @@ def produced_at(message: Message) -> float:
 def header(message: Message, name: str) -> str | None:
     """The last header of this name as text; None where there is none."""
     found = None
-    for key, value in message.headers() or ():
+    headers = message.headers() or []
+    for key, value in headers.items() if isinstance(headers, dict) else headers:
         if key == name and value is not None:
             found = value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
     return found

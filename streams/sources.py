@@ -17,7 +17,7 @@ Format = Literal["csv", "jsonl"]
 R = TypeVar("R", bound=Record)
 Row = TypeVar("Row")
 
-INLINE_LIMIT = 8 * 2**20
+INLINE_LIMIT = 10 * 2**20  # what the topic audio-uploads is made for
 AUDIO_TYPES = {
     ".wav": "audio/wav",
     ".ogg": "audio/ogg",

@@ -3,7 +3,7 @@
 from typing import Any
 
 import rocksdict
-from faust.types import TP, CollectionT
+from faust.types import TP
 
 #: Faust's defaults are 2 GiB of block cache and three memtables of 64 MiB for every partition.
 ROCKSDB_OPTIONS: dict[str, Any] = {
@@ -19,7 +19,7 @@ ROCKSDB_OPTIONS: dict[str, Any] = {
 class TableStore:
     """Direct, partition-wise access to a Faust table's RocksDB: safe from any thread, one atomic write a batch."""
 
-    def __init__(self, table: CollectionT, topic: str) -> None:
+    def __init__(self, table: Any, topic: str) -> None:
         self._store: Any = table.data  # faust.stores.rocksdb.Store
         self._topic = topic
 

@@ -4,8 +4,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from msam import checkpoint, metrics
 from msam.config import MSAMConfig, TrainConfig
 from msam.features.text import TextEncoder
+from msam.golden import Golden
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_plays
 from msam.training import Dataset, Progress, Trained, train
@@ -20,8 +20,8 @@ from streams import topics
 from streams.catalogue import Catalogue
 from streams.content import contents
 from streams.errors import MsamError
-from streams.lanes import Out
 from streams.log_reader import key_of, read_to_end
+from streams.outgoing import Out
 from streams.profiles import NOBODY, Profile, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
@@ -141,7 +141,7 @@ class Trainer:
         profiles = self._profiles(state)
         data = self._dataset(state, simf, profiles)
         trained = train(data, self._model, self._training, init=self._init(parent), progress=self._progress)
-        stored = self._store(state, trained, simf, parent, time.monotonic() - started)
+        stored = self._store(state, data, trained, simf, parent, time.monotonic() - started)
         return self._announce(self._judge(stored, state, parent, profiles))
 
     # -- steps ------------------------------------------------------------------------------------------------
@@ -208,23 +208,32 @@ class Trainer:
         self._say(f"epoch {step.epoch}: loss {step.loss:.3f}" + ("" if hit is None else f", holdout HR@20 {hit:.3f}"))
 
     def _store(
-        self, state: LogState, trained: Trained, simf: SiMFState, parent: "Rival | None", seconds: float
+        self,
+        state: LogState,
+        data: Dataset,
+        trained: Trained,
+        simf: SiMFState,
+        parent: "Rival | None",
+        seconds: float,
     ) -> ModelVersion:
         report = trained.report
         figures = {} if report is None else {f"holdout_{name}": value for name, value in report.holdout.items()}
-        saved = checkpoint.save(
+        path = checkpoint.save(
             self._settings.models,
-            trained,
+            trained.model,
+            trained.track_ids,
+            Golden.pick(data, self._model.window),
             arrays={f"{SIMF}{name}": array for name, array in simf.to_arrays().items()},
-            parent=None if parent is None else parent.record.version,
+            extra={"catalogue_version": state.catalogue.version, "trained_through": state.trained_through},
             metrics=figures,
-            info={"catalogue_version": state.catalogue.version, "trained_through": state.trained_through},
-        )
-        return ModelVersion(
-            saved.version,
             parent=None if parent is None else parent.record.version,
-            uri=Path(saved.path).resolve().as_uri(),
-            sha256=saved.sha256,
+        )
+        manifest = checkpoint.read_manifest(path)
+        return ModelVersion(
+            str(manifest["version"]),
+            parent=None if parent is None else parent.record.version,
+            uri=path.resolve().as_uri(),
+            sha256=str(manifest["weights"]["sha256"]),
             created_at=time.time(),
             trained_through=state.trained_through,
             metrics={**figures, "train_seconds": seconds, "tracks": float(len(trained.track_ids))},
@@ -234,8 +243,6 @@ class Trainer:
         self, candidate: ModelVersion, state: LogState, parent: "Rival | None", profiles: Mapping[str, Profile]
     ) -> ModelVersion:
         """Hold the candidate, loaded as a worker would load it, against earlier live versions on the newest plays."""
-        from dataclasses import replace
-
         loaded = load_model(candidate, state.catalogue, wait=0)
         if parent is None:
             return candidate

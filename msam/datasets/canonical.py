@@ -109,8 +109,8 @@ def _records(path: Path, reader: "csv.DictReader[str]") -> Iterator[dict[str, st
     while True:
         try:
             cells = next(reader, None)
-        except csv.Error as error:
-            raise DatasetError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
+        except csv.Error as error:  # raised before the line is counted
+            raise DatasetError(f"{path}:{reader.line_num + 1}: not valid CSV: {error}") from None
         if cells is None:
             return
         # DictReader files surplus cells under None and fills missing ones with None.

@@ -26,8 +26,7 @@ def load_hetrec(folder: Path | str) -> Relations:
         folder: holds user_artists.dat, user_taggedartists.dat, user_friends.dat and tags.dat.
 
     Returns:
-        user-artist log(1 + plays); user-tag and artist-tag log(1 + times given), a pair of artist and tag counting each
-        user once; friendship as the one network of `user`. User and artist ids are HetRec's numbers, tags are named.
+        user-artist log(1 + plays); user-tag and artist-tag log(1 + times given); friendship as the one network of `user`. User and artist ids are HetRec's numbers, tags are named.
 
     Raises:
         HetRecError: for a missing file, column or malformed number.

@@ -8,17 +8,19 @@ from msam.features.summaries import Floats, Values, rows, summary
 SLOWEST, FASTEST = 30.0, 300.0
 TEMPOS = np.geomspace(40.0, 240.0, 32)
 """Beats a minute at which the tempogram is read."""
-STEADY_DB = 0.05
+ONSET_FLOOR = 10.0**-4.5
+"""Relative power (-45 dB) below which a rise is no onset: the side lobes of a steady tone wobble there."""
+STEADY_DB = 0.12
 """Onset strength whose deviation stays below this has no beat."""
 
 
 def rhythm(spectrum: Spectrum) -> Values:
-    """Onset strength (1.5 dB a unit) and rate; tempo in octaves from 120 beats a minute; its clarity; tempogram."""
+    """Onset strength (1 dB a unit) and rate; tempo in octaves from 120 beats a minute; its clarity; tempogram."""
     onsets = onset_strength(spectrum)
     clarity = autocorrelation(onsets)
     tempo, beat = find_tempo(clarity)
-    found = summary("onset", onsets, 1.5, 1.5)
-    found["onset_p99"] = (float(np.percentile(onsets, 99)) - 10) / 10
+    found = summary("onset", onsets, 0.6, 1.0)
+    found["onset_p99"] = (float(np.percentile(onsets, 99)) - 4) / 4
     found["onset_rate"] = (_onset_rate(onsets) - 3) / 2
     found |= {"tempo": float(np.log2(tempo / 120)) if tempo else 0.0, "beat_clarity": 2 * beat}
     lags = 60 * FRAMES_PER_SECOND / TEMPOS
@@ -27,7 +29,8 @@ def rhythm(spectrum: Spectrum) -> Values:
 
 def onset_strength(spectrum: Spectrum) -> Floats:
     """Mean rise of the mel bands from frame to frame in dB [T - 1]."""
-    rise: Floats = np.maximum(np.diff(spectrum.mel, axis=1), 0.0).mean(axis=0)
+    level = 10 * np.log10(10 ** (spectrum.mel / 10) + ONSET_FLOOR)
+    rise: Floats = np.maximum(np.diff(level, axis=1), 0.0).mean(axis=0)
     return rise
 
 
@@ -65,5 +68,5 @@ def find_tempo(clarity: Floats) -> tuple[float, float]:
 def _onset_rate(onsets: Floats) -> float:
     """Onsets a second: local maxima that stand a deviation above the mean."""
     middle = onsets[1:-1]
-    high = middle > max(float(onsets.mean() + onsets.std()), 1.0)
+    high = middle > max(float(onsets.mean() + onsets.std()), 0.5)
     return float(np.sum(high & (middle > onsets[:-2]) & (middle >= onsets[2:]))) * FRAMES_PER_SECOND / len(onsets)

@@ -100,8 +100,6 @@ def objective(
     return Objective(data, networks, smooth, config.ridge * norms, disorder)
 
 
-def _parts(
-    link: Link, factors: Mapping[str, F64], cores: Mapping[tuple[str, str], F64]
-) -> tuple[F64, F64, F64, F64]:
+def _parts(link: Link, factors: Mapping[str, F64], cores: Mapping[tuple[str, str], F64]) -> tuple[F64, F64, F64, F64]:
     gram_i, gram_j = gram(factors[link.i], link.rows), gram(factors[link.j], link.columns)
     return cross_moment(link, factors), gram_i, cores[link.i, link.j], gram_j

@@ -32,8 +32,8 @@ def warm_start(
 ) -> NDArray[np.float32]:
     """Factors of new objects of one type, each solved alone.
 
-    Row a minimises, over h >= 0, sum_j ||r_aj - h B_ij H_j^T||^2 + lambda ||h||^2 + spread sum_b S_ab ||h - h_b||^2: the
-    terms of O (Eq. 10) that hold the row. Every known object of a linked type counts, the zeros through the cached
+    Row a minimises, over h >= 0, sum_j ||r_aj - h B_ij H_j^T||^2 + lambda ||h||^2 + spread sum_b S_ab ||h - h_b||^2,
+    the terms of O (Eq. 10) that hold the row. Every known object of a linked type counts, the zeros through the cached
     d x d gram; raw links are scaled as in the fit. O((r + k_s) d + d^3) a row.
 
     Args:

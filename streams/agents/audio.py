@@ -14,8 +14,8 @@ from streams.agents.batcher import Batcher
 from streams.audio_intake import AudioPool
 from streams.catalogue import AUDIO
 from streams.errors import MsamError
-from streams.lanes import Out
 from streams.metrics import Metrics
+from streams.outgoing import Out
 from streams.pipeline import SourceEvent
 from streams.publishing import Publisher
 from streams.records import AudioUpload, TrackFeature

@@ -14,8 +14,8 @@ from streams import topics
 from streams.agents.batcher import Batcher
 from streams.catalogue import AUDIO, METADATA, SIGHTING, Track
 from streams.errors import MsamError
-from streams.lanes import Out
 from streams.metrics import Metrics
+from streams.outgoing import Out
 from streams.pipeline import SourceEvent, SourceMessage
 from streams.publishing import Publisher
 from streams.records import TrackFeature, TrackMetadata

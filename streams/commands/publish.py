@@ -70,7 +70,7 @@ def audio(
     source: Source,
     rate: Rate = None,
     form: Format = None,
-    inline: Annotated[bool, typer.Option("--inline", help="Send the bytes themselves, up to 8 MiB a file.")] = False,
+    inline: Annotated[bool, typer.Option("--inline", help="Send the bytes themselves, up to 10 MiB a file.")] = False,
     bootstrap: Bootstrap = None,
     as_json: Json = False,
 ) -> None:

@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _run(app: object, log_level: str, log_json: bool) -> None:
+def _run(app: Any, log_level: str, log_json: bool) -> None:
     import faust
     import torch
 

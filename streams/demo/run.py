@@ -110,7 +110,7 @@ class Demo:
 
     def upload(self, audio: Path, tracks: Sequence[TrackRow]) -> int:
         """Publish the clips of these tracks by reference; returns how many there are."""
-        from streams.sources import audio_events
+        from streams.sources import audio as audio_events
 
         known = {track.track_id for track in tracks}
         events = [event for event in audio_events(audio) if event.record.key in known]

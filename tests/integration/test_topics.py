@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,13 +74,15 @@ def test_check_finds_planted_differences(config: dict[str, str], specs: list[Top
     for future in client.incremental_alter_configs([altered]).values():
         future.result(20)
 
-    assert sorted(check_topics(config, specs)) == sorted(
-        [
-            f"{plays.name}: 5 partitions, should be 3",
-            f"{features.name}: cleanup.policy is delete, should be compact",
-            f"{lists.name}: min.compaction.lag.ms is 0, should be 86400000",
-        ]
-    )
+    expected = {
+        f"{plays.name}: 5 partitions, should be 3",
+        f"{features.name}: cleanup.policy is delete, should be compact",
+        f"{lists.name}: min.compaction.lag.ms is 0, should be 86400000",
+    }
+    deadline = time.monotonic() + 20
+    while set(found := check_topics(config, specs)) != expected and time.monotonic() < deadline:
+        time.sleep(0.05)  # the controller acknowledges a change of configuration before the broker applies it
+    assert sorted(found) == sorted(expected)
 
 
 def test_a_broker_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +94,7 @@ def test_a_broker_that_is_not_there_is_one_clear_error(monkeypatch: pytest.Monke
 def test_declared_policies() -> None:
     specs = topic_specs(6, "rock")
     by_name = {spec.name: spec for spec in specs}
-    assert [spec.name for spec in specs][-1] == "rock-windows-changelog"
+    assert "rock-windows-changelog" in by_name
     assert {spec.name for spec in specs if spec.partitions == 1} == {TRACK_FEATURES, MODEL_VERSIONS}
     assert {spec.name for spec in specs if spec.cleanup == "delete"} == {PLAYS, AUDIO_UPLOADS, DEAD_LETTERS}
     limits = {spec.name: int(spec.full_config.get("max.message.bytes", 1048588)) for spec in specs}

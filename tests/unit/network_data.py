@@ -11,6 +11,8 @@ from msam.config import MSAMConfig
 from msam.network import MSAM, TrackContent, TrackInputs, UserInputs
 from msam.sequences import Dataset
 
+torch.set_num_threads(1)  # as a worker pins it; small models on many threads mostly wait for each other
+
 SMALL = MSAMConfig(dim=12, window=6, hidden=10, text_dim=16, max_words=5, audio_groups=3, audio_width=8)
 PUBLISHED = MSAMConfig(
     dim=12, window=6, hidden=10, text_dim=16, max_words=5, audio_groups=3, audio_width=8, published=True
@@ -36,7 +38,9 @@ def tracks(count: int, config: MSAMConfig = SMALL, seed: int = 0) -> TrackInputs
 def users(count: int, config: MSAMConfig = SMALL, seed: int = 1) -> UserInputs:
     """Users of which every other one has no profile."""
     rng = np.random.default_rng(seed)
-    rows = [rng.standard_normal((3, config.text_dim)).astype(np.float32) if row % 2 == 0 else None for row in range(count)]
+    rows = [
+        rng.standard_normal((3, config.text_dim)).astype(np.float32) if row % 2 == 0 else None for row in range(count)
+    ]
     return UserInputs.build(rows, config)
 
 
@@ -52,7 +56,7 @@ def model(config: MSAMConfig = SMALL, rows: int = 20, seed: int = 0) -> MSAM:
     return network
 
 
-def chain(config: MSAMConfig, count: int = 30, plays: int = 150, people: int = 6, seed: int = 0) -> Dataset:
+def chain(config: MSAMConfig, count: int = 30, plays: int = 120, people: int = 4, seed: int = 0) -> Dataset:
     """Users who go from a track to a fixed next one nine times out of ten, else anywhere."""
     rng = np.random.default_rng(seed)
     following = rng.permutation(count)

@@ -1,0 +1,45 @@
+"""`msam simulate`: simulated listeners, tracks, tags and clips."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write: empty, or an earlier simulation.")],
+    users: Annotated[int, typer.Option(min=1, help="Listeners.")] = 40,
+    tracks: Annotated[int, typer.Option(min=2, help="Tracks.")] = 300,
+    plays: Annotated[int, typer.Option(min=1, help="Plays of all listeners together.")] = 6000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    clips: Annotated[int | None, typer.Option(min=0, help="Tracks with sound; default: 120 or all.")] = None,
+    clip_seconds: Annotated[float, typer.Option(min=1, max=60, help="Length of a clip in seconds.")] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Simulated listeners, tracks, tags and synthesised clips that belong together."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from msam.simulate import SimulationConfig
+    from msam.simulate import simulate as run
+
+    config = SimulationConfig(users, tracks, plays, seed, min(120, tracks) if clips is None else clips, clip_seconds)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("clips", total=config.clips)
+        summary = run(config, out, lambda done, _: progress.update(task, completed=done))
+    if as_json:
+        print(json.dumps(summary))
+        return
+    Console().print(
+        f"simulated: {summary['users']} users, {summary['tracks']} tracks, {summary['plays']} plays, "
+        f"{summary['clips']} clips in {out}",
+        highlight=False,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(simulate)
