@@ -39,7 +39,7 @@ class AudioTimeout(AudioIntakeError):
 
 
 class AudioWorkerCrashed(AudioIntakeError):
-    """The process of an upload ended, twice: by the decoder, by its CPU limit, or from outside."""
+    """An audio process cannot start, or ended twice: by the decoder, by its CPU limit, or from outside."""
 
 
 class AudioPool:
@@ -124,7 +124,12 @@ class _Worker:
     async def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         self._executor = executor = ProcessPoolExecutor(1, context, start_worker, (self._limits,))
-        self.pid = await _result(executor.submit(warm_up), START_SECONDS)
+        try:
+            self.pid = await _result(executor.submit(warm_up), START_SECONDS)
+        except (ImportError, MemoryError, OSError) as error:
+            # TimeoutError is an OSError: whichever it is, no upload is to blame.
+            self.kill()
+            raise AudioWorkerCrashed(f"an audio process cannot start: {type(error).__name__}: {error}") from error
         return executor
 
     def kill(self) -> None:

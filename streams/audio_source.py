@@ -84,12 +84,15 @@ def _read(where: str, path: Path, allowed_roots: Sequence[Path], max_bytes: int)
         raise FileUnavailable(
             f"{where}: {path} cannot be opened: {getattr(error, 'strerror', None) or error}"
         ) from error
-    with open(handle, "rb") as file:
-        _check_opened(where, path, file.fileno(), allowed_roots)
-        size = os.fstat(file.fileno()).st_size
+    try:
+        _check_opened(where, path, handle, allowed_roots)
+        size = os.fstat(handle).st_size
         if size > max_bytes:
             raise UploadTooLarge(f"{where}: {path} has {size} bytes, at most {max_bytes} are accepted")
-        return file.read(max_bytes + 1)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(max_bytes + 1)
+    finally:
+        os.close(handle)
 
 
 def _check_inside(where: str, path: Path, real: Path, allowed_roots: Sequence[Path]) -> None:

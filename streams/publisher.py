@@ -1,15 +1,19 @@
 """Publishes records from files: idempotent, murmur2 like Java, evenly paced, and honest about how many got through."""
 
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event, current_thread, main_thread
+from types import FrameType
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from msam.errors import MethodError
+from streams import sources
 from streams.errors import MsamError, NotReady
 from streams.serialization import encode
-from streams.sources import Event
 
 _ANSWER_S = 60.0
 _STEP_S = 0.2  # longest wait in one call of librdkafka, so that Ctrl-C is seen soon
@@ -53,7 +57,7 @@ class _Tally:
 def publish(
     config: Mapping[str, str],
     topic: str,
-    events: Iterable[Event],
+    events: Iterable[sources.Event],
     *,
     rate: float | None = None,
     progress: Callable[[int], None] | None = None,
@@ -79,14 +83,13 @@ def publish(
     _need_topic(producer, topic)
     tally = _Tally(progress=progress or (lambda done: None))
     began = time.monotonic()
-    interrupted, stopped = False, None
-    try:
-        _send_all(producer, topic, events, rate, tally)
-    except KeyboardInterrupt:
-        interrupted = True
-    except (MsamError, MethodError) as error:
-        stopped = error
-    unanswered = _flush(producer)
+    stopped = None
+    with _ctrl_c() as interrupted:
+        try:
+            _send_all(producer, topic, events, rate, tally, interrupted)
+        except (MsamError, MethodError) as error:
+            stopped = error
+        unanswered = _flush(producer)
     done = tally.acknowledged
     if tally.failure is not None:
         raise PublishError(
@@ -96,7 +99,7 @@ def publish(
         raise PublishError(f"{topic}: {unanswered} records without an answer; {done} records are published")
     if stopped is not None:
         raise PublishError(f"{stopped} ({done} records before it are published to {topic})") from stopped
-    return Published(topic, done, time.monotonic() - began, interrupted)
+    return Published(topic, done, time.monotonic() - began, interrupted.is_set())
 
 
 def _need_topic(producer: Producer, topic: str) -> None:
@@ -110,11 +113,20 @@ def _need_topic(producer: Producer, topic: str) -> None:
         raise NotReady(f"no topic {topic!r}: create it with `msam topics create`")
 
 
-def _send_all(producer: Producer, topic: str, events: Iterable[Event], rate: float | None, tally: _Tally) -> None:
+def _send_all(
+    producer: Producer,
+    topic: str,
+    events: Iterable[sources.Event],
+    rate: float | None,
+    tally: _Tally,
+    interrupted: Event,
+) -> None:
     began = time.monotonic()
     for number, event in enumerate(events):
         if rate is not None:
-            _wait_until(producer, began + number / rate)
+            _wait_until(producer, began + number / rate, interrupted)
+            if interrupted.is_set():
+                return
         value = encode(event.record)
         while True:
             try:
@@ -125,13 +137,36 @@ def _send_all(producer: Producer, topic: str, events: Iterable[Event], rate: flo
             except KafkaException as error:
                 raise PublishError(f"{event.where}: {error.args[0].str()}") from None
         producer.poll(0)
-        if tally.failure is not None:
+        if tally.failure is not None or interrupted.is_set():
             return
 
 
-def _wait_until(producer: Producer, due: float) -> None:
-    while (left := due - time.monotonic()) > 0:
+def _wait_until(producer: Producer, due: float, interrupted: Event) -> None:
+    while (left := due - time.monotonic()) > 0 and not interrupted.is_set():
         producer.poll(min(left, _STEP_S))
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts as usual.
+
+    A KeyboardInterrupt could strike inside a delivery report and lose its count. Signals reach only the main thread;
+    elsewhere the event stays unset.
+    """
+    pressed = Event()
+    if current_thread() is not main_thread():
+        yield pressed
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _flush(producer: Producer) -> int:

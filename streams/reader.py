@@ -5,12 +5,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import MsamError, NotReady
 
 _STEP_S = 0.2  # longest wait in one call of librdkafka, so that Ctrl-C and idleness are seen soon
 _TIMEOUT_S = 10.0
+_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
 
 class ReadError(MsamError):
@@ -59,7 +60,7 @@ def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[
         partitions = sorted(found.partitions)
         if partition_of is not None:
             partitions = [partition_of(len(partitions))]
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
+        ends = {partition: _end(consumer, TopicPartition(topic, partition)) for partition in partitions}
         # The end is asked for here, not left to librdkafka, so that nothing written from now on is missed.
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING if start == "earliest" else ends[p]) for p in ends])
     except KafkaException as error:
@@ -67,6 +68,18 @@ def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[
             f"cannot reach Kafka: {error.args[0].str()}; is the broker running, is --bootstrap right?"
         ) from None
     return ends
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """Where a partition ends. Its leader may not know itself yet just after the topic was made: asked again then."""
+    until = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)[1])
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > until:
+                raise
+            time.sleep(_STEP_S)
 
 
 def _poll(

@@ -26,7 +26,8 @@ def load_hetrec(folder: Path | str) -> Relations:
         folder: holds user_artists.dat, user_taggedartists.dat, user_friends.dat and tags.dat.
 
     Returns:
-        user-artist log(1 + plays); user-tag and artist-tag log(1 + times given); friendship as the one network of `user`. User and artist ids are HetRec's numbers, tags are named.
+        user-artist log(1 + plays); user-tag and artist-tag log(1 + times given); friendship as the one network of
+        `user`. User and artist ids are HetRec's numbers, tags go by name.
 
     Raises:
         HetRecError: for a missing file, column or malformed number.

@@ -27,7 +27,7 @@ class SiMFState:
     Attributes:
         config: settings of the fit.
         types: type -> ids in row order.
-        factors: type -> H_i, float64 [n_i, d], non-negative.
+        factors: type -> H_i, float64 [n_i, d], non-negative; zero rows for objects without any link.
         cores: (i, j) -> B_ij, float64 [d, d], signed.
         grams: (i, j) -> [2, d, d]: B G_j B^T for a row of i and B^T G_i B for a row of j, the zeros of a relation row.
         scales: (i, j) -> how raw links are scaled.

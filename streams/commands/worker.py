@@ -1,6 +1,7 @@
 """`msam worker`: one Faust worker; run more of them for scale."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,4 +75,14 @@ def _run(app: Any, log_level: str, log_json: bool) -> None:
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
     run = faust.Worker(app, quiet=True, loglevel=None, override_logging=False, redirect_stdouts=False)
-    sys.exit(run.execute_from_commandline())
+    code: object = 1
+    try:
+        run.execute_from_commandline()
+    except SystemExit as ended:
+        code = ended.code
+    except Exception:
+        logging.getLogger(__name__).exception("the worker crashed")
+    finally:  # a crashed worker must not linger on a thread that waits for the broker: what counts is committed
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))

@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from streams import local_kafka
 from streams.broker_process import BrokerState, free_port
 from streams.kafka_distribution import BrokerError
 from streams.local_kafka import LocalKafka, running_bootstrap
+from streams.topics import TopicSpec, create_topics
 
 MSAM = Path(sys.executable).with_name("msam")
 OWNER = """
@@ -42,6 +43,10 @@ def await_end(pid: int, seconds: float = 40) -> None:
         time.sleep(0.05)
 
 
+def create(bootstrap: str, topic: str) -> None:
+    assert create_topics({"bootstrap.servers": bootstrap}, [TopicSpec(topic, "none", 1, "delete")]) == [topic]
+
+
 def write(bootstrap: str, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": bootstrap})
     producer.produce(topic, value)
@@ -62,10 +67,9 @@ def read(bootstrap: str, topic: str, count: int) -> list[bytes]:
 
 def test_serves_without_creating_topics_by_itself(kafka: LocalKafka, unique: str) -> None:
     client = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    assert unique not in client.list_topics(unique, timeout=10).topics or (
-        client.list_topics(unique, timeout=10).topics[unique].error is not None
-    )
-    client.create_topics([NewTopic(unique, 1, 1)])[unique].result(20)
+    client.list_topics(unique, timeout=10)  # asking for a topic by name is what would create it
+    assert unique not in client.list_topics(timeout=10).topics
+    create(kafka.bootstrap, unique)
     write(kafka.bootstrap, unique, b"a play")
     assert read(kafka.bootstrap, unique, 1) == [b"a play"]
 
@@ -92,7 +96,7 @@ def test_data_and_port_survive_a_kill_and_a_second_start_resolves_nothing(
 ) -> None:
     with LocalKafka(tmp_path, heap="256m") as broker:
         before = broker.status()
-        AdminClient({"bootstrap.servers": broker.bootstrap}).create_topics([NewTopic(unique, 1, 1)])[unique].result(20)
+        create(broker.bootstrap, unique)
         write(broker.bootstrap, unique, b"kept")
         assert before.pid is not None
         os.kill(before.pid, signal.SIGKILL)
