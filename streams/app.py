@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from streams.profiles import Profiles, ProfileWords, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query
 from streams.records import ModelVersion, TrackFeature, UserProfile
-from streams.registry import HttpRegistry
+from streams.registry import HttpRegistry, PatientRegistry
 from streams.restore import restore
 from streams.serialization import Registry, decode
 from streams.served import ModelWatch
@@ -50,7 +51,10 @@ class StreamApp(faust.App):
         self.metrics = Metrics()
         self.catalogue = Catalogue()
         self.kafka = settings.kafka_config()
-        self.registry: Registry | None = HttpRegistry(settings.registry_url) if settings.registry_url else None
+        self.stopping = threading.Event()
+        self.registry: Registry | None = None
+        if settings.registry_url:
+            self.registry = PatientRegistry(HttpRegistry(settings.registry_url), self.stopping)
         self.publisher = Publisher(self.kafka)
         self.features = ThreadPoolExecutor(1, "features")
         self.watch = ModelWatch(self.catalogue, refused=lambda error: self.metrics.refused.inc())
@@ -62,6 +66,7 @@ class StreamApp(faust.App):
             settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
         )
         self._encoder: TextEncoder | None = None
+        self._encoder_lock = threading.Lock()
         self._runs: list[Callable[[], Any]] = []
         self._tables: list[tuple[str, str, TableStore]] = []
         self.pipeline: Pipeline | None = None
@@ -132,9 +137,10 @@ class StreamApp(faust.App):
 
     def encoder(self) -> TextEncoder:
         """The text encoder, loaded on first use."""
-        if self._encoder is None:
-            self._encoder = TextEncoder(self.settings.text_encoder)
-        return self._encoder
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = TextEncoder(self.settings.text_encoder)
+            return self._encoder
 
     def _profile_words(self, profile: UserProfile) -> ProfileWords:
         return profile_words(self.encoder(), profile)
@@ -156,6 +162,8 @@ class StreamApp(faust.App):
         """Start the feeds, the endpoint and the batchers, then Faust."""
         for feed in self.feeds:
             feed.start()
+        if "tracks" in self.roles:
+            self.features.submit(self.encoder)  # it takes seconds to load: begin before the first track
         await self.endpoint.start()
         for run in self._runs:
             self.add_future(self._guard(run))
@@ -172,6 +180,7 @@ class StreamApp(faust.App):
 
     async def on_stop(self) -> None:
         """Finish what is in flight, then let Faust commit and leave the group."""
+        self.stopping.set()
         if self.pipeline is not None:
             await self.pipeline.revoke()
         await super().on_stop()
@@ -255,9 +264,7 @@ class StreamApp(faust.App):
         partition = partition_for(user_id.encode(), self.settings.partitions)
         if partition not in self.pipeline.partitions:
             return 404, {"error": f"user {user_id!r} is in partition {partition}, which another worker serves"}
-        return await asyncio.get_running_loop().run_in_executor(
-            self.pipeline.infer, self._list, partition, user_id, n
-        )
+        return await asyncio.get_running_loop().run_in_executor(self.pipeline.infer, self._list, partition, user_id, n)
 
     def _list(self, partition: int, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
         self.step.idle()

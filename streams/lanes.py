@@ -112,7 +112,9 @@ class Lane:
             except KafkaException as error:
                 again = error.args[0]
                 if again.code() in _FENCED or again.fatal() or not again.retriable():
-                    raise LaneFenced(f"partition {self.partition}: the transaction cannot be aborted ({again})") from error
+                    raise LaneFenced(
+                        f"partition {self.partition}: the transaction cannot be aborted ({again})"
+                    ) from error
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -22,6 +22,7 @@ from streams.content import contents
 from streams.records import Item, Reasons
 
 _ROOM = 1024  # the table of tracks grows by this many rows
+_SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
 
 
@@ -58,6 +59,7 @@ class Recommender:
         self._units = torch.zeros(width, self.model.config.state)
         self._nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
         self._place(self._tracks, list(range(self.trained)))
+        self._shapes = self._agreeing_shapes()
 
     # -- the catalogue ----------------------------------------------------------------------------------------
 
@@ -107,6 +109,33 @@ class Recommender:
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
         return TrackInputs.build(contents(tracks, self.simf), self.model.config)
 
+    @torch.inference_mode()
+    def _agreeing_shapes(self) -> tuple[int, ...]:
+        """The batch shapes that may stand for one another here: a small batch then need not pay for a full one.
+
+        Matrix products of other shapes may sum in another order, by library and CPU; so it is tried, on windows of
+        every length, and a shape with one different bit is not used.
+        """
+        rows, size = max(len(self.ids), 1), self.model.config.window
+        windows = [[(b * 7 + j * 3) % rows for j in range(1 + b % size)] for b in range(WINDOW_BATCH)]
+        users = pad_users(self._nobody.head(0), WINDOW_BATCH)
+        whole, _ = score(self.model, self._side, self._rows, stack_windows(windows, size, WINDOW_BATCH), users)
+        agreeing = []
+        for shape in _SMALL:
+            parts = [
+                score(
+                    self.model,
+                    self._side,
+                    self._rows,
+                    stack_windows(windows[at : at + shape], size, shape),
+                    pad_users(self._nobody.head(0), shape),
+                )[0]
+                for at in range(0, WINDOW_BATCH, shape)
+            ]
+            if torch.equal(torch.cat(parts), whole):
+                agreeing.append(shape)
+        return (*agreeing, WINDOW_BATCH)
+
     # -- lists ------------------------------------------------------------------------------------------------
 
     def recommend(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
@@ -120,8 +149,9 @@ class Recommender:
     def _call(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
         model, size = self.model, self.model.config.window
         windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
-        window = stack_windows(windows, size)
-        users = pad_users(UserSide.cat([self._profile(query) for query in queries]))
+        shape = next(shape for shape in self._shapes if shape >= len(queries))
+        window = stack_windows(windows, size, shape)
+        users = pad_users(UserSide.cat([self._profile(query) for query in queries]), shape)
         logits, hidden = score(model, self._side, self._rows, window, users)
         logits += self._mask
         best, rows = logits.topk(min(n, len(self.ids)), dim=1)

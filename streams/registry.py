@@ -1,6 +1,8 @@
 """A Schema Registry over Confluent's REST API, as `serialization.decode` uses it."""
 
 import json
+import logging
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,8 +14,9 @@ from fastavro.schema import parse_schema
 
 import schemas
 from streams.errors import ConfigError
-from streams.serialization import DecodeError
+from streams.serialization import DecodeError, Registry
 
+log = logging.getLogger(__name__)
 _CONTENT = "application/vnd.schemaregistry.v1+json"
 _DOWN_S = 5.0  # how long an unreachable registry is not asked again, so that a burst of messages does not queue up
 
@@ -83,3 +86,20 @@ class HttpRegistry:
                 f"Schema Registry {self._url} has nothing at {path}: is the message from another registry?"
             )
         return DecodeError(f"Schema Registry {self._url}{path}: HTTP {code}: {answer.decode('utf-8', 'replace')}")
+
+
+class PatientRegistry:
+    """Asks again while the registry is away: an outage holds plays back, it does not turn them into dead letters."""
+
+    def __init__(self, registry: Registry, stopped: threading.Event, pause: float = 1.0) -> None:
+        self._registry, self._stopped, self._pause = registry, stopped, pause
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        """The schema of an id; blocks while nobody answers. DecodeError for an id that the registry does not know."""
+        while True:
+            try:
+                return self._registry.schema(schema_id)
+            except RegistryUnavailable as error:
+                log.warning("waiting for the registry: %s", error)
+                if self._stopped.wait(self._pause):
+                    raise

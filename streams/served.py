@@ -50,7 +50,9 @@ def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -
             time.sleep(0.05)
         if catalogue.version < needed:
             raise ModelRefused(f"model {record.version} needs catalogue {needed}, this worker has {catalogue.version}")
-        simf = SiMFState.from_arrays({name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)})
+        simf = SiMFState.from_arrays(
+            {name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)}
+        )
         recommender = Recommender(loaded, simf, catalogue)
         while recommender.sync(1024):
             pass

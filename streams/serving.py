@@ -161,7 +161,9 @@ class PlayStep:
             raise WrongPlay("a play without a value; plays cannot be deleted one by one")
         play = decode(Play, message.value, registry=self._registry)
         if message.key != play.user_id.encode():
-            raise WrongPlay("the record's key must be the play's user_id in UTF-8, so that a user stays in one partition")
+            raise WrongPlay(
+                "the record's key must be the play's user_id in UTF-8, so that a user stays in one partition"
+            )
         right = partition_for(message.key, self._partitions)
         if right != message.partition:
             raise WrongPlay(
@@ -228,5 +230,3 @@ def to_out(topic: str, message: SourceMessage, error: Exception) -> Out:
         error=error,
     )
     return Out(topics.DEAD_LETTERS, letter.key, letter.value, None, letter.headers, letter.timestamp_ms)
-
-

@@ -133,7 +133,9 @@ class Trainer:
         """Read, train, gate, store, announce; the announced version. NothingToTrain when the log holds nothing new."""
         started = time.monotonic()
         state = read_log(self._kafka)
-        self._say(f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles")
+        self._say(
+            f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles"
+        )
         parent = self._parent(state)
         if len(state.plays) < 2 or (parent is not None and parent.record.trained_through == state.trained_through):
             raise NothingToTrain(f"{len(state.plays)} plays in the log, none that the live model has not seen")
@@ -167,7 +169,12 @@ class Trainer:
     def _fit_simf(self, state: LogState, init: SiMFState | None) -> SiMFState:
         counts = Counter((user, track) for user, track, *_ in state.plays)
         rows = [
-            TrackRow(t.track_id, t.artist_id, t.metadata.album_id if t.metadata else None, t.metadata.labels if t.metadata else ())
+            TrackRow(
+                t.track_id,
+                t.artist_id,
+                t.metadata.album_id if t.metadata else None,
+                t.metadata.labels if t.metadata else (),
+            )
             for t in state.catalogue.tracks.values()
             if not t.withdrawn
         ]
@@ -314,7 +321,11 @@ def score(recommender: Recommender, queries: Sequence[Query], targets: Sequence[
     )
     found: dict[str, float] = {"hr@10": 0.0, "hr@20": 0.0, "mrr@20": 0.0}
     if len(ranks):
-        found = {"hr@10": metrics.hit_rate(ranks, 10), "hr@20": metrics.hit_rate(ranks, 20), "mrr@20": metrics.mrr(ranks, n)}
+        found = {
+            "hr@10": metrics.hit_rate(ranks, 10),
+            "hr@20": metrics.hit_rate(ranks, 20),
+            "mrr@20": metrics.mrr(ranks, n),
+        }
     return found
 
 

@@ -32,7 +32,9 @@ class WrongUpload(MsamError):
 class AudioStep:
     """From uploads to audio features."""
 
-    def __init__(self, pool: AudioPool, publisher: Publisher, metrics: Metrics, registry: Registry | None = None) -> None:
+    def __init__(
+        self, pool: AudioPool, publisher: Publisher, metrics: Metrics, registry: Registry | None = None
+    ) -> None:
         self._pool, self._publisher, self._metrics, self._registry = pool, publisher, metrics, registry
 
     async def __call__(self, batch: Sequence[SourceEvent]) -> None:
@@ -57,9 +59,7 @@ class AudioStep:
             log.warning("%s[%d]@%d: dead letter: %s", topics.AUDIO_UPLOADS, message.partition, message.offset, error)
             return to_out(topics.AUDIO_UPLOADS, message, error)
         self._metrics.tracks.labels(AUDIO).inc()
-        feature = TrackFeature(
-            upload.track_id, AUDIO, audio=audio.astype("<f4").tobytes(), audio_version=AUDIO_VERSION
-        )
+        feature = TrackFeature(upload.track_id, AUDIO, audio=audio.astype("<f4").tobytes(), audio_version=AUDIO_VERSION)
         return Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0)
 
 

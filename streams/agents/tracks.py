@@ -56,7 +56,9 @@ class TrackStep:
                     described.append(self._decode(message))
             except MsamError as error:
                 self._metrics.dead.labels(topics.TRACK_METADATA).inc()
-                log.warning("%s[%d]@%d: dead letter: %s", topics.TRACK_METADATA, message.partition, message.offset, error)
+                log.warning(
+                    "%s[%d]@%d: dead letter: %s", topics.TRACK_METADATA, message.partition, message.offset, error
+                )
                 outs.append(to_out(topics.TRACK_METADATA, message, error))
         features = features_of(described, self._encoder(), self._simf()) if described else []
         outs += [Out(topics.TRACK_FEATURES, f.key.encode(), encode(f), 0) for f in features]
@@ -76,9 +78,7 @@ class TrackStep:
         return [Out(topics.TRACK_FEATURES, f"{part}/".encode() + message.key, None, 0) for part in parts]
 
 
-def features_of(
-    described: Sequence[TrackMetadata], encoder: TextEncoder, simf: SiMFState | None
-) -> list[TrackFeature]:
+def features_of(described: Sequence[TrackMetadata], encoder: TextEncoder, simf: SiMFState | None) -> list[TrackFeature]:
     """Features of tracks: word vectors of title, artist and labels, and the factor that their relations give."""
     texts = word_matrices(encoder, [track_fields(m.title, m.artist, m.labels, m.duration) for m in described])
     features = []

@@ -20,8 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Folder with plays.csv, tracks.csv, users.csv, audio/; default: simulated.")] = None,
-    plays: Annotated[int | None, typer.Option(min=1, help="How many plays of the data to stream; default: all.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with plays.csv, tracks.csv, users.csv, audio/; default: simulated.")
+    ] = None,
+    plays: Annotated[
+        int | None, typer.Option(min=1, help="How many plays of the data to stream; default: all.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep broker data, models and logs, and say where.")] = False,
     out: Annotated[Path | None, typer.Option(help="Directory of this run; default: a temporary one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON line.")] = False,
@@ -60,11 +64,11 @@ def _run(data: Path | None, plays: int | None, folder: Path, say: Any) -> dict[s
     from streams.topics import create_topics, topic_specs
 
     if data is None:
-        from msam.simulate import simulate
+        from msam.simulate import SimulationConfig, simulate
 
         data = folder / "data"
-        say("simulating listeners, tracks and clips")
-        simulate(data)
+        say("simulating listeners, tracks and clips (made up, and labelled so)")
+        simulate(SimulationConfig(), data)
     say("starting Kafka")
     with LocalKafka(folder / "kafka") as broker:
         env = {

@@ -34,7 +34,9 @@ def recommend(
         return
     print(f"{user}: model {found['model_version']}, catalogue {found['catalogue_version']}")
     for item in found["items"]:
-        print(f"{item['rank']:4d}  {item['score']:.4f}  {item['track_id']}" + (_why(item["reasons"]) if explain else ""))
+        print(
+            f"{item['rank']:4d}  {item['score']:.4f}  {item['track_id']}" + (_why(item["reasons"]) if explain else "")
+        )
 
 
 def _ask(url: str, base: str) -> dict[str, Any]:

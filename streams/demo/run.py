@@ -47,7 +47,13 @@ class Demo:
         self._say = say
         self._env = {**os.environ, **env}
         self._producer = Producer(
-            {**config, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 2, "compression.type": "lz4"}
+            {
+                **config,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "compression.type": "lz4",
+            }
         )
         self.sent = Sent()
 
@@ -187,7 +193,9 @@ class Demo:
         raise MsamError(f"the worker did not become ready; see {self._out / 'worker.log'}")
 
 
-def run(config: Mapping[str, str], data: Path, out: Path, count: int | None, env: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(
+    config: Mapping[str, str], data: Path, out: Path, count: int | None, env: Mapping[str, str], say: Say
+) -> dict[str, Any]:
     """The whole demo against a broker whose topics are fresh; returns the summary of cli.md."""
     tracks = read_tracks(data / "tracks.csv") if (data / "tracks.csv").exists() else []
     users = read_users(data / "users.csv") if (data / "users.csv").exists() else []
@@ -221,9 +229,9 @@ def run(config: Mapping[str, str], data: Path, out: Path, count: int | None, env
         "latency_ms": latency_ms({place: at for place, at in demo.sent.at.items() if at >= paced}, seen),
         "prequential": prequential(seen, first),
         "model_versions": _versions(config, seen),
-        "cold_track": None if cold is None or plan.cold is None else cold_track(
-            plan.cold.track_id, _feature_version(config, plan.cold.track_id), cold, seen, plan.listeners
-        ),
+        "cold_track": None
+        if cold is None or plan.cold is None
+        else cold_track(plan.cold.track_id, _feature_version(config, plan.cold.track_id), cold, seen, plan.listeners),
         "tracks": len({play.track_id for play in plan.plays} | {track.track_id for track in plan.tracks}),
         "users": len(people),
     }

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from streams import local_kafka
+from streams import kafka_distribution
 from streams.broker_process import BrokerState, free_port
 from streams.kafka_distribution import BrokerError
 from streams.local_kafka import LocalKafka, running_bootstrap
@@ -62,7 +62,7 @@ def read(bootstrap: str, topic: str, count: int) -> list[bytes]:
     finally:
         consumer.close()
     assert all(message.error() is None for message in messages)
-    return [message.value() for message in messages]
+    return [value for message in messages if (value := message.value()) is not None]
 
 
 def test_serves_without_creating_topics_by_itself(kafka: LocalKafka, unique: str) -> None:
@@ -106,7 +106,7 @@ def test_data_and_port_survive_a_kill_and_a_second_start_resolves_nothing(
         def offline() -> list[Path]:
             raise AssertionError("the class path was resolved again")
 
-        monkeypatch.setattr(local_kafka.distribution, "_resolve", offline)
+        monkeypatch.setattr(kafka_distribution, "_resolve", offline)
         broker.start()
         assert broker.bootstrap == before.bootstrap
         assert broker.pid != before.pid

@@ -40,7 +40,7 @@ def specs(unique: str, config: dict[str, str]) -> Iterator[list[TopicSpec]]:
     """All topics under names of this test's own, so that tests share one broker."""
     mine = [replace(spec, name=f"{unique}-{spec.name}") for spec in topic_specs(3, "g")]
     yield mine
-    client = AdminClient(config)
+    client = AdminClient({**config})
     left = [spec.name for spec in mine if spec.name in client.list_topics(timeout=10).topics]
     for future in client.delete_topics(left).values() if left else ():
         future.result(20)
@@ -60,7 +60,7 @@ def test_create_makes_what_is_missing_and_check_agrees(config: dict[str, str], s
 
 
 def test_check_finds_planted_differences(config: dict[str, str], specs: list[TopicSpec]) -> None:
-    client = AdminClient(config)
+    client = AdminClient({**config})
     plays, features, lists = (find(specs, name) for name in (PLAYS, TRACK_FEATURES, RECOMMENDATIONS))
     planted = [
         NewTopic(plays.name, 5, 1, config=plays.full_config),
