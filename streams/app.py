@@ -99,7 +99,7 @@ class StreamApp(faust.App):
             n=settings.list_size,
             registry=self.registry,
         )
-        self.pipeline = Pipeline(self.step, batch=settings.batch)
+        self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
         profiles.attach(self, self._source(topics.USER_PROFILES), people, self.publisher, self.registry)

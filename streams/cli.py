@@ -19,7 +19,7 @@ def build() -> typer.Typer:
         name="msam",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        help="Event-driven music recommendation: plays go in on one Kafka topic, fresh top-N lists come out on another.",
+        help="Event-driven music recommendation: plays in on one Kafka topic, fresh top-N lists out on another.",
     )
     for name, text in GROUPS.items():
         app.add_typer(import_module(f"streams.commands.{name}").app, name=name, help=text, no_args_is_help=True)

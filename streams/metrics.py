@@ -10,26 +10,24 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = self.registry
-        self.plays = Counter("msam_plays", "Plays answered by a list.", registry=own)
-        self.redelivered = Counter(
-            "msam_plays_redelivered", "Plays that came again and had been answered.", registry=own
-        )
-        self.dead = Counter("msam_dead_letters", "Records sent to dead-letters.", ["topic"], registry=own)
-        self.tracks = Counter("msam_track_features", "Track features published.", ["part"], registry=own)
+        r = self.registry
+        self.plays = Counter("msam_plays", "Plays answered by a list.", registry=r)
+        self.redelivered = Counter("msam_plays_redelivered", "Plays that came again, answered before.", registry=r)
+        self.dead = Counter("msam_dead_letters", "Records sent to dead-letters.", ["topic"], registry=r)
+        self.tracks = Counter("msam_track_features", "Track features published.", ["part"], registry=r)
         self.batch = Histogram(
-            "msam_batch_plays", "Plays in one model call.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=own
+            "msam_batch_plays", "Plays in one model call.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=r
         )
         self.infer = Histogram(
-            "msam_infer_seconds", "Time of one micro-batch on the model's thread.", buckets=_SECONDS, registry=own
+            "msam_infer_seconds", "Time of one micro-batch in the model.", buckets=_SECONDS, registry=r
         )
         self.delay = Histogram(
-            "msam_play_delay_seconds", "From a play's append to its list.", buckets=_SECONDS, registry=own
+            "msam_play_delay_seconds", "From a play's append to its list.", buckets=_SECONDS, registry=r
         )
-        self.catalogue = Gauge("msam_catalogue_version", "Version of the catalogue that is served.", registry=own)
-        self.known = Gauge("msam_catalogue_tracks", "Tracks that can be recommended.", registry=own)
-        self.model = Gauge("msam_model_info", "1 for the model version that is served.", ["version"], registry=own)
-        self.refused = Counter("msam_models_refused", "Model versions that failed verification.", registry=own)
+        self.catalogue = Gauge("msam_catalogue_version", "Version of the catalogue that is served.", registry=r)
+        self.known = Gauge("msam_catalogue_tracks", "Tracks that can be recommended.", registry=r)
+        self.model = Gauge("msam_model_info", "1 for the model version that is served.", ["version"], registry=r)
+        self.refused = Counter("msam_models_refused", "Model versions that failed verification.", registry=r)
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""

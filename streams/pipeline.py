@@ -66,9 +66,11 @@ class Step(Protocol):
 class Pipeline:
     """Collects events, infers in micro-batches, commits lane by lane, then acknowledges."""
 
-    def __init__(self, step: Step, *, batch: int, bound: int = 512, threads: int = 4) -> None:
+    def __init__(self, step: Step, *, batch: int, linger: float = 0.0, bound: int = 512, threads: int = 4) -> None:
         self._step = step
         self._batch = batch
+        self._linger = linger
+        self._last = 0.0
         self._bound = bound
         self._lanes: dict[int, Lane] = {}
         self._pending: dict[int, deque[SourceEvent]] = {}
@@ -127,6 +129,7 @@ class Pipeline:
         while True:
             if self._failure is not None:
                 raise self._failure
+            await self._gather()
             batch = self._take() if self._step.ready() else []
             if batch:
                 await self._handle(batch)
@@ -137,6 +140,12 @@ class Pipeline:
             except TimeoutError:
                 await self._call(self._step.idle)
 
+    async def _gather(self) -> None:
+        """Let plays come together for up to `linger` seconds from the last batch: each costs a transaction a lane."""
+        left = self._last + self._linger - time.monotonic()
+        if left > 0 and self._waiting < self._batch:
+            await asyncio.sleep(left)
+
     def _take(self) -> list[SourceEvent]:
         """Up to one batch, fairly over the lanes that have nothing in flight."""
         batch: list[SourceEvent] = []
@@ -146,6 +155,7 @@ class Pipeline:
             share = -(-(self._batch - len(batch)) // (len(free) - count))
             batch.extend(pending.popleft() for _ in range(min(share, len(pending))))
         if batch:
+            self._last = time.monotonic()
             self._waiting -= len(batch)
             self._room.set()
         return batch

@@ -1,4 +1,4 @@
-"""An idempotent producer for what is not bound to a transaction: features, model versions, dead letters beside plays."""
+"""An idempotent producer for what is not bound to a transaction: features, model versions, other dead letters."""
 
 from collections.abc import Mapping, Sequence
 

@@ -161,9 +161,7 @@ class PlayStep:
             raise WrongPlay("a play without a value; plays cannot be deleted one by one")
         play = decode(Play, message.value, registry=self._registry)
         if message.key != play.user_id.encode():
-            raise WrongPlay(
-                "the record's key must be the play's user_id in UTF-8, so that a user stays in one partition"
-            )
+            raise WrongPlay("the key must be the play's user_id in UTF-8, so that a user stays in one partition")
         right = partition_for(message.key, self._partitions)
         if right != message.partition:
             raise WrongPlay(
@@ -213,8 +211,13 @@ class PlayStep:
 
     def _dead(self, message: SourceMessage, error: MsamError) -> Out:
         self._metrics.dead.labels(topics.PLAYS).inc()
-        log.warning("%s[%d]@%d: dead letter: %s", topics.PLAYS, message.partition, message.offset, error)
+        log_dead(topics.PLAYS, message, error)
         return to_out(topics.PLAYS, message, error)
+
+
+def log_dead(topic: str, message: SourceMessage, error: Exception) -> None:
+    """Say which record goes to dead-letters, and why."""
+    log.warning("%s[%d]@%d: dead letter: %s", topic, message.partition, message.offset, error)
 
 
 def to_out(topic: str, message: SourceMessage, error: Exception) -> Out:

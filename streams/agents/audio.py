@@ -1,7 +1,6 @@
 """audio-uploads: sound becomes descriptors, in processes of their own; what cannot be read becomes a dead letter."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +19,7 @@ from streams.pipeline import SourceEvent
 from streams.publishing import Publisher
 from streams.records import AudioUpload, TrackFeature
 from streams.serialization import Registry, decode, encode
-from streams.serving import to_out
-
-log = logging.getLogger(__name__)
+from streams.serving import log_dead, to_out
 
 
 class WrongUpload(MsamError):
@@ -56,7 +53,7 @@ class AudioStep:
             audio = await self._pool.describe(upload)
         except (MsamError, MethodError) as error:
             self._metrics.dead.labels(topics.AUDIO_UPLOADS).inc()
-            log.warning("%s[%d]@%d: dead letter: %s", topics.AUDIO_UPLOADS, message.partition, message.offset, error)
+            log_dead(topics.AUDIO_UPLOADS, message, error)
             return to_out(topics.AUDIO_UPLOADS, message, error)
         self._metrics.tracks.labels(AUDIO).inc()
         feature = TrackFeature(upload.track_id, AUDIO, audio=audio.astype("<f4").tobytes(), audio_version=AUDIO_VERSION)

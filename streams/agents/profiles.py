@@ -1,6 +1,5 @@
 """user-profiles: the newest profile of each user, in a table beside the windows."""
 
-import logging
 from typing import Any
 
 import faust
@@ -12,8 +11,6 @@ from streams.publishing import Publisher
 from streams.records import UserProfile
 from streams.serialization import Registry, decode
 from streams.serving import to_out
-
-log = logging.getLogger(__name__)
 
 
 class WrongProfile(MsamError):

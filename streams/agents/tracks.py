@@ -1,6 +1,5 @@
 """track-metadata: words become BERT vectors, relations become a warm-started SiMF factor; features are published."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +20,6 @@ from streams.publishing import Publisher
 from streams.records import TrackFeature, TrackMetadata
 from streams.serialization import Registry, decode, encode
 from streams.serving import to_out
-
-log = logging.getLogger(__name__)
 
 
 class WrongMetadata(MsamError):

@@ -21,11 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="Folder with plays.csv, tracks.csv, users.csv, audio/; default: simulated.")
+        Path | None, typer.Option(help="Folder with plays.csv and what else there is; default: simulated.")
     ] = None,
-    plays: Annotated[
-        int | None, typer.Option(min=1, help="How many plays of the data to stream; default: all.")
-    ] = None,
+    plays: Annotated[int | None, typer.Option(min=1, help="How many plays to stream; default: all.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep broker data, models and logs, and say where.")] = False,
     out: Annotated[Path | None, typer.Option(help="Directory of this run; default: a temporary one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON line.")] = False,

@@ -24,9 +24,7 @@ def trainer(
     max_seconds: Annotated[float | None, typer.Option(min=1, help="Time budget of the network's training.")] = 45.0,
     epochs: Annotated[int, typer.Option(min=1, help="Most passes over the plays.")] = 10,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    published: Annotated[
-        bool, typer.Option("--published", help="The paper's model alone, without extensions.")
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="The paper's model without extensions.")] = False,
     margin: Annotated[float, typer.Option(min=0, help="How much worse than the best live version may go live.")] = 0.02,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")] = None,
     model_store: Annotated[Path | None, typer.Option(help="Directory of model artifacts.")] = None,

@@ -22,9 +22,7 @@ def worker(
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group; workers of one group share the plays.")] = None,
     model_store: Annotated[Path | None, typer.Option(help="Directory of model artifacts.")] = None,
-    audio_root: Annotated[
-        list[Path] | None, typer.Option(help="Folder from which audio may be read; repeatable.")
-    ] = None,
+    audio_root: Annotated[list[Path] | None, typer.Option(help="Folder audio may be read from; repeatable.")] = None,
     web_port: Annotated[int | None, typer.Option(help="Port of health, metrics and lists; 0 picks one.")] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     log_json: Annotated[bool, typer.Option("--json", help="Log as JSON lines on standard output.")] = False,

@@ -9,6 +9,7 @@ from streams.errors import MsamError
 
 HISTORY, BURST, SWAP = 0.30, 0.25, 0.15  # shares: the first model's log, saturation, while the second model is trained
 _FEWEST = 200
+_ROOM = 12  # tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ def _cold(
             heard[track.artist_id, play.user_id] += 1
     if not heard:
         return None, frozenset()
-    artist = max(heard, key=lambda pair: (heard[pair], pair))[0]
+    # An artist with fewer tracks than a list has places: room for one more, if the model thinks of the artist at all.
+    roomy = [pair for pair in heard if len(tracks_of[pair[0]]) <= _ROOM] or list(heard)
+    artist = max(roomy, key=lambda pair: (heard[pair], pair))[0]
     listeners = frozenset(user for a, user in heard if a == artist)
     used = {play.track_id for play in before}
     unheard = sorted(t for t, row in known.items() if row.artist_id == artist and t not in used)

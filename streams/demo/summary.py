@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def prequential(seen: Sequence[Seen], first: Mapping[int, int], n: int = 20) -> 
     ranks: list[int] = []
     for lists in by_user.values():
         lists.sort(key=lambda s: s.place)
-        for now, after in zip(lists, lists[1:], strict=False):
+        for now, after in pairwise(lists):
             partition, offset = after.place
             if offset >= first.get(partition, 0):
                 target = after.record.source.track_id

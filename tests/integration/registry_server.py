@@ -1,0 +1,39 @@
+"""A Schema Registry of one schema that answers over real HTTP, as Confluent's API does."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PLAY_ID = 1
+_PLAY = Path(__file__).resolve().parents[2] / "schemas" / "play.avsc"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        known = self.path == f"/schemas/ids/{PLAY_ID}"
+        answer = {"schema": _PLAY.read_text()} if known else {"error_code": 40403, "message": "Schema not found"}
+        body = json.dumps(answer).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+@contextlib.contextmanager
+def registry() -> Iterator[str]:
+    """Serves the play schema under id 1 for the length of the block; yields the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join(10)

@@ -1,0 +1,290 @@
+"""Recomputes every window from the log and compares; counts the answers of every play. An independent witness.
+
+    python tests/recompute_windows.py --bootstrap 127.0.0.1:9092 --group msam
+
+Shares no code with the program: plain dictionaries, confluent-kafka, and fastavro with the schemas read as JSON files.
+Run it while nothing is being played: a play that is still in flight counts as lost. Prints one JSON document; exits 1
+when anything differs.
+"""
+
+import argparse
+import io
+import json
+import math
+import struct
+import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+MARK = b"\x00mark"
+LATEST = 7258118400.0  # 2200-01-01, later plays are refused
+Fact = dict[str, Any]
+
+
+# -- bytes ----------------------------------------------------------------------------------------------------------
+
+
+class Schemas:
+    """Every version of one schema, by its CRC-64-AVRO."""
+
+    def __init__(self, name: str) -> None:
+        paths = [SCHEMAS / f"{name}.avsc", *sorted((SCHEMAS / "history" / name).glob("*.avsc"))]
+        known = [parse_schema(json.loads(path.read_text())) for path in paths]
+        self.current: Any = known[0]
+        self._by_crc = {bytes.fromhex(fingerprint(to_parsing_canonical_form(s), "CRC-64-AVRO")): s for s in known}
+
+    def read(self, data: bytes) -> Fact:
+        """The record in single-object encoding, in Confluent's (under the schema in force) or in JSON; ValueError."""
+        if data[:2] == b"\xc3\x01":
+            if data[2:10] not in self._by_crc:
+                raise ValueError(f"unknown fingerprint {data[2:10].hex()}")
+            return self._avro(data[10:], self._by_crc[data[2:10]])
+        if data[:1] == b"{":
+            value = json.loads(data.decode())
+            return value if isinstance(value, dict) else {}
+        if data[:1] == b"\x00" and len(data) > 5:
+            return self._avro(data[5:], self.current)
+        raise ValueError(f"neither Avro nor JSON: {data[:8].hex() or 'empty'}")
+
+    def _avro(self, data: bytes, writer: Any) -> Fact:
+        stream = io.BytesIO(data)
+        try:
+            value: Any = fastavro.schemaless_reader(stream, writer, self.current)
+        except Exception as error:
+            raise ValueError(f"not Avro: {error!r}") from error
+        if stream.tell() != len(data):
+            raise ValueError("bytes left over")
+        return dict(value)
+
+
+def java_partition(key: bytes, partitions: int) -> int:
+    """Where Java's default partitioner puts a key (murmur2)."""
+    m, h = 0x5BD1E995, 0x9747B28C ^ len(key)
+    for start in range(0, len(key) - 3, 4):
+        (k,) = struct.unpack_from("<I", key, start)
+        k = k * m & 0xFFFFFFFF
+        k = (k ^ k >> 24) * m & 0xFFFFFFFF
+        h = h * m & 0xFFFFFFFF ^ k
+    rest = key[len(key) & ~3 :]
+    if rest:
+        h = (h ^ int.from_bytes(rest, "little")) * m & 0xFFFFFFFF
+    h = (h ^ h >> 13) * m & 0xFFFFFFFF
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
+
+
+def read_play(
+    schemas: Schemas, partition: int, offset: int, key: bytes | None, value: bytes | None, partitions: int
+) -> Fact:
+    """What a record of `plays` says; `wrong` says why it may not be answered by a list."""
+    fact: Fact = {"partition": partition, "offset": offset, "wrong": None}
+    try:
+        play = schemas.read(value or b"")
+        user, track, at = play["user_id"], play["track_id"], play["played_at"]
+        for name in (user, track):
+            if not isinstance(name, str) or not 0 < len(name.encode()) <= 1024:
+                raise ValueError("not an id")
+            if any(unicodedata.category(c) == "Cc" for c in name):
+                raise ValueError("control character in an id")
+        if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < LATEST:
+            raise ValueError("played_at")
+        lasted = play.get("duration_played")
+        if lasted is not None and not (math.isfinite(lasted) and lasted >= 0):
+            raise ValueError("duration_played")
+        if key != user.encode():
+            raise ValueError("the key is not the user")
+        if java_partition(key, partitions) != partition:
+            raise ValueError("wrong partition")
+    except (ValueError, KeyError, TypeError) as error:
+        return {**fact, "wrong": repr(error)}
+    return {**fact, "user_id": user, "track_id": track, "played_at": float(at)}
+
+
+# -- judgement, pure ------------------------------------------------------------------------------------------------
+
+
+def windows_of(plays: list[Fact], keep: int) -> dict[str, Fact]:
+    """Every user's window after all these plays: the `keep` newest by (played_at, offset)."""
+    by_user: defaultdict[str, list[Fact]] = defaultdict(list)
+    for play in plays:
+        if play["wrong"] is None:
+            by_user[play["user_id"]].append(play)
+    found = {}
+    for user, mine in by_user.items():
+        mine.sort(key=lambda p: (p["played_at"], p["offset"]))
+        last: dict[str, int] = {}
+        for play in mine:
+            last[str(play["partition"])] = max(last.get(str(play["partition"]), -1), play["offset"])
+        names = ("track_id", "played_at", "offset", "partition")
+        found[user] = {"last_offsets": last, "entries": [{n: p[n] for n in names} for p in mine[-keep:]]}
+    return found
+
+
+def judge_windows(plays: list[Fact], windows: dict[str, Fact], marks: dict[int, int], keep: int) -> list[Fact]:
+    """Differences between the windows that the changelog holds and those that the log gives."""
+    wanted, found = windows_of(plays, keep), []
+    for user in sorted(wanted.keys() | windows.keys()):
+        if user not in windows:
+            found.append({"kind": "missing_window", "user_id": user})
+        elif user not in wanted:
+            found.append({"kind": "extra_window", "user_id": user})
+        elif windows[user] != wanted[user]:
+            found.append({"kind": "wrong_window", "user_id": user, "is": windows[user], "should_be": wanted[user]})
+    ends: dict[int, int] = {}
+    for play in plays:
+        ends[play["partition"]] = max(ends.get(play["partition"], -1), play["offset"])
+    for partition in sorted(ends.keys() | marks.keys()):
+        now, right = marks.get(partition), ends.get(partition)
+        if now != right:
+            found.append({"kind": "wrong_mark", "partition": partition, "is": now, "should_be": right})
+    return found
+
+
+def judge_answers(plays: list[Fact], lists: list[Fact], letters: list[Fact]) -> list[Fact]:
+    """Plays without exactly one answer, answers of the wrong sort, lists out of a user's order or with other content.
+
+    `lists` are in the order of their log within a partition; `partition` and `offset` of an answer name its play.
+    """
+    known = {(p["partition"], p["offset"]): p for p in plays}
+    counts: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    found: list[Fact] = []
+    last: dict[str, int] = {}
+    for kind, answers in (("list", lists), ("letter", letters)):
+        for answer in answers:
+            counts[answer["partition"], answer["offset"]].append(kind)
+    for answer in lists:
+        place = (answer["partition"], answer["offset"])
+        user = answer["user_id"]
+        if answer["offset"] < last.get(user, -1):
+            found.append({"kind": "reordered", "place": place, "user_id": user})
+        last[user] = max(last.get(user, -1), answer["offset"])
+        play = known.get(place)
+        if play is None or play["wrong"] is not None:
+            continue
+        if any(answer[name] != play[name] for name in ("user_id", "track_id", "played_at")):
+            found.append({"kind": "wrong_content", "place": place, "is": answer, "should_be": play})
+    for place in sorted(known.keys() | counts.keys()):
+        kinds, play = counts.get(place, []), known.get(place)
+        if play is None:
+            found.append({"kind": "unknown_source", "place": place})
+        elif not kinds:
+            found.append({"kind": "lost", "place": place, "play": play})
+        elif len(kinds) > 1:
+            found.append({"kind": "doubled", "place": place, "answers": kinds})
+        elif play["wrong"] is None and kinds == ["letter"]:
+            found.append({"kind": "good_play_refused", "place": place})
+        elif play["wrong"] is not None and kinds == ["list"]:
+            found.append({"kind": "bad_play_answered", "place": place, "why": play["wrong"]})
+    return found
+
+
+# -- Kafka ----------------------------------------------------------------------------------------------------------
+
+
+def records(config: dict[str, str], topic: str) -> Iterator[Message]:
+    """Every committed record of a topic as it stands, in order within a partition."""
+    options = {"group.id": "recompute", "enable.auto.commit": False, "isolation.level": "read_committed"}
+    consumer = Consumer({**config, **options, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+    try:
+        left = set(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        if not left:
+            raise SystemExit(f"there is no topic {topic}")
+        consumer.assign([TopicPartition(topic, p, 0) for p in left])
+        while left:
+            for message in consumer.consume(1000, timeout=1.0):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition() or 0)
+                else:
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def read_all(config: dict[str, str], group: str) -> Fact:
+    """Everything that the judgement needs."""
+    play, recommendation, window = Schemas("play"), Schemas("recommendation"), Schemas("window")
+    consumer = Consumer({**config, "group.id": "recompute"})
+    partitions = len(consumer.list_topics("plays", timeout=30).topics["plays"].partitions)
+    consumer.close()
+    windows: dict[str, Fact] = {}
+    marks: dict[int, int] = {}
+    changelog: dict[tuple[int, bytes], bytes | None] = {}
+    for m in records(config, f"{group}-windows-changelog"):
+        changelog[m.partition(), m.key()] = m.value()  # type: ignore[index]
+    for (partition, key), value in changelog.items():
+        if value is None:
+            continue
+        state = window.read(value)
+        if key == MARK:
+            marks[partition] = state["mark"]
+        else:
+            misplaced = "" if java_partition(key, partitions) == partition else f" in partition {partition}"
+            windows[key.decode() + misplaced] = {name: state[name] for name in ("last_offsets", "entries")}
+    lists = []
+    for m in records(config, "recommendations"):
+        if (value := m.value()) is not None:
+            made = recommendation.read(value)
+            fact = {"user_id": made["user_id"], **made["source"], "model_version": made["model_version"]}
+            if m.key() != made["user_id"].encode() or m.partition() != made["source"]["partition"]:
+                fact["user_id"] = f"{made['user_id']} under key {m.key()!r} in partition {m.partition()}"
+            lists.append(fact)
+    letters = []
+    for m in records(config, "dead-letters"):
+        headers = dict(m.headers() or [])
+        if headers["__streams.errors.topic"] == b"plays":
+            names = ("partition", "offset")
+            letters.append({n: int(headers[f"__streams.errors.{n}"]) for n in names})  # type: ignore[arg-type]
+    plays = [
+        read_play(play, m.partition() or 0, m.offset() or 0, m.key(), m.value(), partitions)  # type: ignore[arg-type]
+        for m in records(config, "plays")
+    ]
+    return {"plays": plays, "lists": lists, "letters": letters, "windows": windows, "marks": marks}
+
+
+def check(config: dict[str, str], group: str, k: int = 20, slack: int = 16) -> Fact:
+    """Counts and every difference; nothing differs when `differences` is empty."""
+    log = read_all(config, group)
+    differences = judge_answers(log["plays"], log["lists"], log["letters"])
+    differences += judge_windows(log["plays"], log["windows"], log["marks"], k + slack)
+    kinds: defaultdict[str, int] = defaultdict(int)
+    for difference in differences:
+        kinds[difference["kind"]] += 1
+    return {
+        "plays": len(log["plays"]),
+        "recommendations": len(log["lists"]),
+        "dead_letters": len(log["letters"]),
+        "users": len(windows_of(log["plays"], 1)),
+        "windows": len(log["windows"]),
+        "lost": kinds["lost"],
+        "duplicates": kinds["doubled"],
+        "wrong_windows": kinds["wrong_window"] + kinds["missing_window"] + kinds["extra_window"],
+        "kinds": dict(kinds),
+        "differences": differences,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--group", default="msam")
+    parser.add_argument("--window", type=int, default=20, help="k")
+    parser.add_argument("--slack", type=int, default=16)
+    given = parser.parse_args()
+    report = check({"bootstrap.servers": given.bootstrap}, given.group, given.window, given.slack)
+    print(json.dumps(report))
+    sys.exit(1 if report["differences"] else 0)
+
+
+if __name__ == "__main__":
+    main()

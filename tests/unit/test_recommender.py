@@ -1,0 +1,261 @@
+"""Lists of one real, small model over a catalogue that changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from msam.features.audio import AUDIO_GROUPS
+from msam.network.inference import WINDOW_BATCH
+from streams.catalogue import Catalogue
+from streams.content import contents, factor
+from streams.recommender import Query, Recommender
+from streams.records import Item, TrackFeature
+from streams.served import load_model
+from tests.unit.serving_data import ARTISTS, CONFIG, TRACKS, catalogue, made, metadata, sound
+
+
+@pytest.fixture
+def known() -> Catalogue:
+    return catalogue()
+
+
+@pytest.fixture
+def served(known: Catalogue) -> Recommender:
+    return load_model(made().version, known, wait=0)
+
+
+def add(known: Catalogue, *features: TrackFeature) -> None:
+    for feature in features:
+        known.fold(feature.key, feature, known.version)
+
+
+def one(served: Recommender, tracks: tuple[str, ...], n: int = TRACKS) -> tuple[Item, ...]:
+    (items,) = served.recommend([Query(tracks)], n)
+    return items
+
+
+def names(items: tuple[Item, ...]) -> list[str]:
+    return [item.track_id for item in items]
+
+
+def queries(count: int, seed: int = 0) -> list[Query]:
+    """Windows of every length, every third with a profile."""
+    rng = np.random.default_rng(seed)
+    words = [rng.standard_normal((2, CONFIG.text_dim)).astype(np.float16) for _ in range(3)]
+    found = []
+    for number in range(count):
+        tracks = tuple(f"t{t}" for t in rng.integers(0, TRACKS, int(rng.integers(0, CONFIG.window + 3))))
+        who = number % 9 // 3
+        found.append(Query(tracks, (f"w{who}", "x"), words[who]) if number % 3 == 0 else Query(tracks))
+    return found
+
+
+def test_a_list_is_the_same_whatever_shares_its_batch(served: Recommender) -> None:
+    asked = queries(2 * WINDOW_BATCH + 5)
+    together = served.recommend(asked, 10)
+    alone = [served.recommend([query], 10)[0] for query in asked]
+    order = np.random.default_rng(1).permutation(len(asked)).tolist()
+    mixed = served.recommend([asked[place] for place in order], 10)
+    assert together == alone, "to the last bit of every score and weight"
+    assert [mixed[order.index(place)] for place in range(len(asked))] == alone
+    assert len({tuple(names(items)) for items in alone}) > len(asked) // 3, "different windows, different lists"
+
+
+def test_scores_descend_and_are_shares_of_one(served: Recommender) -> None:
+    for items in served.recommend(queries(20), 10):
+        scores = [item.score for item in items]
+        assert [item.rank for item in items] == list(range(1, 11))
+        assert scores == sorted(scores, reverse=True) and all(0 < score <= 1 for score in scores)
+        assert sum(scores) <= 1 + 1e-5 and len(set(names(items))) == 10
+    for items in served.recommend(queries(20), TRACKS):
+        assert math.isclose(sum(item.score for item in items), 1.0, rel_tol=1e-4), "the whole catalogue is one softmax"
+
+
+def test_a_short_list_is_the_start_of_a_long_one(served: Recommender) -> None:
+    whole = one(served, ("t1", "t2", "t3"))
+    for n in (1, 3, 20):
+        assert one(served, ("t1", "t2", "t3"), n) == whole[:n]
+
+
+def test_fewer_tracks_than_places(served: Recommender) -> None:
+    items = one(served, ("t1",), 1000)
+    assert len(items) == TRACKS == len(set(names(items)))
+    assert sorted(names(items)) == sorted(f"t{t}" for t in range(TRACKS))
+
+
+def test_a_profile_changes_the_list_and_no_profile_does_not(served: Recommender) -> None:
+    vectors = np.random.default_rng(4).standard_normal((2, CONFIG.text_dim)).astype(np.float16)
+    plain, other = one(served, ("t1", "t2")), served.recommend([Query(("t1", "t2"), ("a", "b"), vectors)], TRACKS)[0]
+    assert [item.score for item in plain] != [item.score for item in other]
+    assert served.recommend([Query(("t1", "t2"), ("a", "b"), None)], TRACKS)[0] == plain
+    assert served.recommend([Query(("t1", "t2"), ("a", "b"), vectors)], TRACKS)[0] == other, "from the kept profile"
+
+
+def test_a_withdrawn_track_is_never_listed_and_comes_back(served: Recommender, known: Catalogue) -> None:
+    first = one(served, ("t1", "t2", "t3"))
+    top = first[0].track_id
+    known.fold(f"metadata/{top}", None, known.version)
+    assert served.sync() == 0
+    without = one(served, ("t1", "t2", "t3"), 1000)
+    assert top not in names(without) and len(without) == TRACKS - 1
+    assert math.isclose(sum(item.score for item in without), 1.0, rel_tol=1e-4), "its share goes to the others"
+    for items in served.recommend(queries(30), TRACKS):
+        assert top not in names(items)
+    assert top not in names(one(served, (top, top))), "not even when it was just played"
+    number = int(top[1:])
+    add(known, metadata(number, f"artist{number % ARTISTS}", labels=(f"label{number % 3}",)))
+    if number % 3:
+        add(known, sound(number))
+    served.sync()
+    assert one(served, ("t1", "t2", "t3")) == first
+
+
+def test_when_every_track_is_withdrawn_lists_are_empty(served: Recommender, known: Catalogue) -> None:
+    for track in list(served.ids):
+        known.fold(f"metadata/{track}", None, known.version)
+    served.sync()
+    assert one(served, ("t1", "t2")) == ()
+
+
+def test_new_tracks_appear_after_sync(served: Recommender, known: Catalogue) -> None:
+    before = one(served, ("t1", "t2", "t3"))
+    add(known, metadata("new", "artist1"), sound("new"))
+    assert one(served, ("t1", "t2", "t3"), 1000) == before, "not before"
+    assert served.catalogue_version == known.version - 2
+    assert served.sync() == 0 and served.catalogue_version == known.version
+    after = one(served, ("t1", "t2", "t3"), 1000)
+    (item,) = [item for item in after if item.track_id == "new"]
+    assert len(after) == TRACKS + 1 and 0 < item.score < 1 and math.isfinite(item.score)
+    played = one(served, ("t1", "new"), 1000)
+    assert [item.score for item in played] != [item.score for item in one(served, ("t1",), 1000)]
+    (item,) = [item for item in played if item.track_id == "new"]
+    assert item.reasons.kind == "repeat"
+
+
+def test_a_track_that_was_only_sighted_has_a_score(served: Recommender, known: Catalogue) -> None:
+    add(known, TrackFeature("odd", "sighting", users=("u1",)))
+    served.sync()
+    (item,) = [item for item in one(served, ("t1", "odd"), 1000) if item.track_id == "odd"]
+    assert 0 < item.score < 1 and item.reasons.kind == "repeat"
+
+
+def test_tracks_never_played_are_cold_and_have_scores(served: Recommender) -> None:
+    assert served.trained == 36 and len(served.ids) == TRACKS
+    found = {item.track_id: item for item in one(served, ("t1", "t2"), 1000)}
+    for cold in ("t36", "t37", "t38", "t39"):
+        assert 0 < found[cold].score < 1
+
+
+def test_the_table_grows_past_its_room(served: Recommender, known: Catalogue) -> None:
+    before = one(served, ("t1", "t2", "t3"), 5)
+    for number in range(1100):
+        known.fold(f"sighting/s{number}", TrackFeature(f"s{number}", "sighting", users=("u1",)), known.version)
+    left = [served.sync(500) for _ in range(3)]
+    assert left == [600, 100, 0] and len(served.ids) == TRACKS + 1100
+    after = one(served, ("t1", "t2", "t3"), 5000)
+    assert len(after) == TRACKS + 1100 and served.catalogue_version == known.version
+    order = [item.track_id for item in after if item.track_id in names(before)]
+    assert order == names(before), "the old tracks keep their order"
+    known.fold("metadata/s1099", metadata("s1099", "artist1"), known.version)
+    served.sync()
+    assert "s1099" in names(one(served, ("t1",), 5000))
+
+
+def test_two_followers_come_to_the_same_lists(known: Catalogue) -> None:
+    """A model that was there from the start, and one loaded after everything happened, agree to the bit."""
+    early = load_model(made().version, known, wait=0)
+    changes: list[Callable[[], None]] = [
+        lambda: add(known, metadata("new", "artist2"), sound("new")),
+        lambda: add(known, metadata(5, "artist7", seed=9)),
+        lambda: known.fold("metadata/t7", None, known.version),
+        lambda: add(known, TrackFeature("odd", "sighting", users=("u1", "u2"))),
+    ]
+    for change in changes:
+        change()
+        early.sync()
+        early.recommend(queries(3), 5)
+    late = load_model(made().version, known, wait=0)
+    late_order = {name: row for row, name in enumerate(late.ids)}
+    asked = queries(40)
+    assert early.catalogue_version == late.catalogue_version == known.version and set(early.ids) == set(late_order)
+    assert early.recommend(asked, 20) == late.recommend(asked, 20)
+
+
+def test_unknown_tracks_of_a_window_are_ignored(served: Recommender) -> None:
+    assert one(served, ("nobody", "t1", "knows", "t2")) == one(served, ("t1", "t2"))
+    assert one(served, ("nobody",)) == one(served, ())
+    long = tuple(f"t{t}" for t in range(CONFIG.window + 4))
+    assert one(served, long) == one(served, long[-CONFIG.window :]), "the newest plays count"
+
+
+def test_no_queries_no_lists(served: Recommender) -> None:
+    assert served.recommend([], 5) == []
+
+
+def asked_items(served: Recommender) -> Iterator[tuple[Query, Item]]:
+    asked = queries(40)
+    for query, items in zip(asked, served.recommend(asked, TRACKS), strict=True):
+        for item in items:
+            yield query, item
+
+
+def test_reasons_agree_with_window_and_catalogue(served: Recommender, known: Catalogue) -> None:
+    seen: dict[str, int] = {}
+    groups = words = 0
+    for query, item in asked_items(served):
+        window, why = query.tracks[-CONFIG.window :], item.reasons
+        seen[why.kind] = seen.get(why.kind, 0) + 1
+        artists = {known.get(track).artist_id for track in window}
+        if item.track_id in window:
+            assert why.kind == "repeat"
+        elif known.get(item.track_id).artist_id in artists:
+            assert why.kind == "artist"
+        else:
+            assert why.kind == ("similar" if served.index[item.track_id] < served.trained else "discovery")
+        if not window:
+            assert (why.because, why.audio, why.text, why.sequence, why.audio_group, why.word) == (
+                *(None, 0.0, 0.0, 0.0),
+                *(None, None),
+            )
+            continue
+        assert why.because in window
+        near = known.get(str(why.because))
+        assert math.isclose(why.audio + why.text + why.sequence, 1.0, rel_tol=1e-4)
+        assert min(why.audio, why.text, why.sequence) >= 0
+        assert (why.audio_group in AUDIO_GROUPS) if near.audio is not None else (why.audio_group is None)
+        assert why.audio > 0 if near.audio is not None else why.audio == 0
+        assert why.word in near.words
+        groups, words = groups + (why.audio_group is not None), words + (why.word is not None)
+    assert set(seen) == {"repeat", "artist", "similar", "discovery"} and groups > 100 and words > 100
+
+
+def test_a_repeat_is_near_itself(served: Recommender) -> None:
+    """The cosine of a track with itself is 1: the play it is nearest to is its own."""
+    for _, item in asked_items(served):
+        if item.reasons.kind == "repeat":
+            assert item.reasons.because == item.track_id
+
+
+def test_a_factor_is_fitted_else_published_else_from_its_links(known: Catalogue) -> None:
+    simf = made().simf
+    fitted = factor(known.get("t1"), simf)
+    place = simf.positions["track"]["t1"]
+    assert fitted is not None and np.array_equal(fitted, simf.factors["track"][place].astype(np.float32))
+    vector = np.arange(CONFIG.dim, dtype="<f4")
+    base = metadata("new", "artist1")
+    for version, kept in ((simf.version, True), ("simf-other", False)):
+        add(
+            known,
+            TrackFeature("new", "metadata", base.metadata, factor=vector.tobytes(), simf_version=version),
+        )
+        found = factor(known.get("new"), simf)
+        assert found is not None and np.array_equal(found, vector) is kept
+    assert factor(known.get("unheard-of"), simf) is None
+    described, empty = contents([known.get("t1"), known.get("unheard-of")], simf)
+    artist = simf.factors["artist"][simf.positions["artist"]["artist1"]].astype(np.float32)
+    assert described.artist_factor is not None and np.array_equal(described.artist_factor, artist)
+    assert empty.artist_factor is None and empty.words is None and empty.audio is None
