@@ -39,8 +39,6 @@ def attach(app: faust.App, topic: Any, table: Any, publisher: Publisher, registr
                     check(message.key, message.value, registry)
                     table[message.key] = pack(message.offset, message.value)
             except MsamError as error:
-                log.warning(
-                    "%s[%d]@%d: dead letter: %s", topics.USER_PROFILES, message.partition, message.offset, error
-                )
+                log_dead(topics.USER_PROFILES, message, error)
                 await app.loop.run_in_executor(None, publisher.send, [to_out(topics.USER_PROFILES, message, error)])
             event.ack()

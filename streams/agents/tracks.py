@@ -53,9 +53,7 @@ class TrackStep:
                     described.append(self._decode(message))
             except MsamError as error:
                 self._metrics.dead.labels(topics.TRACK_METADATA).inc()
-                log.warning(
-                    "%s[%d]@%d: dead letter: %s", topics.TRACK_METADATA, message.partition, message.offset, error
-                )
+                log_dead(topics.TRACK_METADATA, message, error)
                 outs.append(to_out(topics.TRACK_METADATA, message, error))
         features = features_of(described, self._encoder(), self._simf()) if described else []
         outs += [Out(topics.TRACK_FEATURES, f.key.encode(), encode(f), 0) for f in features]
