@@ -10,7 +10,7 @@ from streams.profiles import pack
 from streams.publishing import Publisher
 from streams.records import UserProfile
 from streams.serialization import Registry, decode
-from streams.serving import to_out
+from streams.serving import log_dead, to_out
 
 
 class WrongProfile(MsamError):

@@ -19,7 +19,7 @@ from streams.pipeline import SourceEvent, SourceMessage
 from streams.publishing import Publisher
 from streams.records import TrackFeature, TrackMetadata
 from streams.serialization import Registry, decode, encode
-from streams.serving import to_out
+from streams.serving import log_dead, to_out
 
 
 class WrongMetadata(MsamError):
