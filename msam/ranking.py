@@ -20,13 +20,14 @@ def ranks(
     model.eval()
     side = encode_tracks(model, data.tracks, batch=256)
     rows = model.rows(side, torch.from_numpy(catalogue_rows))
+    offsets = model.offsets(torch.from_numpy(catalogue_rows))
     users = model.encode_users(data.users)
     found = []
     for start in range(0, len(positions), batch):
         part = positions[start : start + batch]
         window = torch.from_numpy(data.windows(part, model.config.window))
         hidden = model(side, window, users.select(torch.from_numpy(data.owner(part))))
-        scores = model.logits(hidden, rows, window).numpy()
+        scores = (model.logits(hidden, rows, window) + offsets).numpy()
         found.append(metrics.ranks_of(scores, data.plays[part]))
     return np.concatenate(found) if found else np.zeros(0, dtype=np.float64)
 

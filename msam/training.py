@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from msam.cold import calibrate
 from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network.inference import encode_tracks
@@ -205,7 +206,12 @@ class _Run:
             assert self.content is not None
             self.model.u.freeze(self.content)
         some = self.held[np.linspace(0, len(self.held) - 1, min(len(self.held), self.settings.max_holdout)).astype(int)]
+        self.calibrate()
         return evaluate(self.model, self.data, self.catalogue_rows, some)
+
+    def calibrate(self) -> None:
+        """Make the scores of cold tracks comparable with the others', on the holdout or, without one, in training."""
+        calibrate(self.model, self.data, self.catalogue_rows, self.held if len(self.held) else self.positions)
 
 
 def train(
@@ -257,6 +263,7 @@ def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None
         run.model.load_state_dict(kept)
     run.model.eval()
     run.model.finish(run.inputs)
+    run.calibrate()
     report = TrainReport(
         tuple(losses),
         tuple(history),

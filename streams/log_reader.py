@@ -1,10 +1,19 @@
 """Reads a topic from given offsets to where it ends now, under read_committed, outside of any group."""
 
+import time
 from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import NotReady
+
+_PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
 
 
 def partitions_of(consumer: Consumer, topic: str) -> list[int]:
@@ -13,6 +22,20 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     if found.error is not None or not found.partitions:
         raise NotReady(f"there is no topic {topic!r}; `msam topics create` makes it")
     return sorted(found.partitions)
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, patience: float = 30.0) -> tuple[int, int]:
+    """First and next offset of a partition; asks again while a broker has just started or a topic was just made."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in _PASSING:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def read_to_end(
@@ -39,7 +62,7 @@ def read_to_end(
         ends: dict[int, int] = {}
         places = []
         for partition in partitions_of(consumer, topic):
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            low, high = watermarks(consumer, topic, partition)
             first = max((start or {}).get(partition, low), low)
             last = min((stop or {}).get(partition, high), high)
             if first < last:
@@ -68,10 +91,7 @@ def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
     """The next offset of every partition, commit markers counted."""
     consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
     try:
-        return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1]
-            for p in partitions_of(consumer, topic)
-        }
+        return {p: watermarks(consumer, topic, p)[1] for p in partitions_of(consumer, topic)}
     finally:
         consumer.close()
 

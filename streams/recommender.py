@@ -98,13 +98,15 @@ class Recommender:
             self._side.scatter(where, side)
             known = torch.where(where < self.trained, where, -1)
             made = self.model.rows(side, known)
+            self._mask.index_copy_(0, where, self.model.offsets(known))
             self._rows.index_copy_(0, where, made)
             self._units.index_copy_(0, where, torch.nn.functional.normalize(made, dim=1))
         for track, row in zip(tracks, rows, strict=True):
             self._tracks[row] = track
             artist = track.artist_id
             self._artist[row] = -1 if artist is None else self._artists.setdefault(artist, len(self._artists))
-            self._mask[row] = -torch.inf if track.withdrawn else 0.0
+            if track.withdrawn:
+                self._mask[row] = -torch.inf
 
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
         return TrackInputs.build(contents(tracks, self.simf), self.model.config)
@@ -179,7 +181,7 @@ class Recommender:
         artists = {a for a in self._artist[sorted(known)].tolist() if a >= 0}
         rows = table.rows[b].tolist()
         for rank, (row, p) in enumerate(zip(rows, table.scores[b], strict=True), 1):
-            if p == 0.0 and float(self._mask[row]) != 0.0:
+            if p == 0.0 and float(self._mask[row]) == -np.inf:
                 break  # fewer tracks than places in the list
             kind = self._kind(row, known, artists)
             reasons = self._reasons(kind, table, b, table.near[b][rank - 1], window) if known else Reasons(kind)

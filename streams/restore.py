@@ -10,6 +10,8 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.log_reader import watermarks
+
 Put = Callable[[int, list[tuple[bytes, bytes | None]], int], None]
 Progress = Callable[[int], None]
 
@@ -51,7 +53,7 @@ def restore(
     try:
         starts = {}
         for partition in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            low, high = watermarks(consumer, topic, partition)
             at = target.position(partition) + 1
             starts[partition] = at if low <= at <= high else low
         consumer.assign([TopicPartition(topic, p, at) for p, at in starts.items()])
@@ -103,7 +105,7 @@ def _finished(consumer: Consumer, topic: str, ends: Mapping[int, int], partition
     """The partitions whose store stands at the end of the log."""
     done = set()
     for partition in partitions & set(ends):
-        _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        _, high = watermarks(consumer, topic, partition)
         if ends[partition] >= high - 1:
             done.add(partition)
     return done

@@ -196,8 +196,11 @@ class Trainer:
         return out
 
     def _dataset(self, state: LogState, simf: SiMFState, profiles: Mapping[str, Profile]) -> Dataset:
-        played = dict.fromkeys(track for _, track, *_ in state.plays)
-        ids = [t for t in played if not (t in state.catalogue.tracks and state.catalogue.tracks[t].withdrawn)]
+        every = dict.fromkeys([track for _, track, *_ in state.plays])
+        every |= dict.fromkeys(
+            state.catalogue.tracks
+        )  # tracks that nobody played yet: they are ranked too, as cold ones
+        ids = [t for t in every if not state.catalogue.get(t).withdrawn]
         inputs = TrackInputs.build(contents([state.catalogue.get(t) for t in ids], simf), self._model)
         users = sorted({user for user, *_ in state.plays})
         people = UserInputs.build([profiles.get(user, NOBODY).vectors for user in users], self._model)

@@ -198,7 +198,7 @@ def records(config: dict[str, str], topic: str) -> Iterator[Message]:
             raise SystemExit(f"there is no topic {topic}")
         consumer.assign([TopicPartition(topic, p, 0) for p in left])
         while left:
-            for message in consumer.consume(1000, timeout=1.0):
+            for message in consumer.consume(1000, timeout=0.1):
                 error = message.error()
                 if error is None:
                     yield message

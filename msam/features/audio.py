@@ -38,7 +38,7 @@ _GROUPS: dict[str, Callable[[Spectrum], Values]] = {
 AUDIO_GROUPS = tuple(_GROUPS)
 AUDIO_WIDTH = 64
 """A: columns of a group; those that a group does not use are 0."""
-AUDIO_VERSION = "audio-1"
+AUDIO_VERSION = "audio-2"
 """Changes whenever any value of any clip does."""
 LIMIT = 10.0
 """Values are clipped to this; only pathological signals reach it."""

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import librosa
 import numpy as np
 
 from msam.features.audio_errors import Silence
-from msam.features.spectrum import N_FFT, RATE, Spectrum
+from msam.features.spectrum import HOP, N_FFT, RATE, Spectrum
 from msam.features.summaries import Floats, Values, summary
 
 SILENCE_DB = -80.0
@@ -30,12 +31,9 @@ def intensity(spectrum: Spectrum) -> Values:
 
 
 def frame_levels(spectrum: Spectrum) -> Floats:
-    """RMS of each windowed frame [T] in dB of full scale, by Parseval from the one STFT; floored at -100 dB."""
-    window = np.hamming(N_FFT)
-    total = spectrum.power.sum(axis=0, dtype=np.float64) - 0.5 * (spectrum.power[0] + spectrum.power[-1])
-    mean_square = total * (window.sum() ** 2) / (2 * N_FFT * np.square(window).sum())
-    levels: Floats = 10 * np.log10(np.maximum(mean_square, 1e-10))
-    return levels
+    """RMS of each frame [T] in dB of full scale, floored at -100 dB."""
+    rms = librosa.feature.rms(y=spectrum.samples, frame_length=N_FFT, hop_length=HOP, center=False)[0]
+    return np.asarray(librosa.amplitude_to_db(rms, amin=1e-5, top_db=None), dtype=np.float64)
 
 
 def loudness(spectrum: Spectrum) -> Values:

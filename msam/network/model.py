@@ -20,6 +20,9 @@ PART = 1024  # tracks per call where all tracks of training are gone through
 class MSAM(nn.Module):
     """The network for a catalogue with `rows` trained tracks. Nothing in it depends on track ids."""
 
+    cold_scale: Tensor
+    cold_offset: Tensor
+
     def __init__(self, config: MSAMConfig, rows: int) -> None:
         super().__init__()
         self.config = config
@@ -47,6 +50,9 @@ class MSAM(nn.Module):
             self.u = ContentRows(self.raw_content.width, rows, config.state)
         else:
             self.u = FreeRows(joined + 3 * d, rows, config.state)
+        # What makes the scores of cold tracks comparable with those of trained ones; `msam.cold` fits them.
+        self.register_buffer("cold_scale", torch.ones(()))
+        self.register_buffer("cold_offset", torch.zeros(()))
         self.copy_head: CopyHead | None = None
         if config.copy_head:
             self.copy_head = CopyHead(d, config.state, config.hidden, config.window, rows)
@@ -174,14 +180,19 @@ class MSAM(nn.Module):
 
     def cold_rows(self, side: TrackSide) -> Tensor:
         """Rows from content alone [n, 2d]."""
-        return side.content
+        return side.content * self.cold_scale
 
     def rows(self, side: TrackSide, trained: Tensor) -> Tensor:
         """Rows for the n tracks of side; trained int64 [n]: place among the tracks of training, -1 for a cold one."""
+        cold = self.cold_rows(side)
         if self.row_count == 0:
-            return side.content
+            return cold
         known = self.trained_rows().index_select(0, trained.clamp(min=0))
-        return torch.where((trained >= 0).unsqueeze(1), known, side.content)
+        return torch.where((trained >= 0).unsqueeze(1), known, cold)
+
+    def offsets(self, trained: Tensor) -> Tensor:
+        """What is added to the logits of the n tracks [n]: the cold tracks' offset, 0 for those of training."""
+        return torch.where(trained >= 0, 0.0, self.cold_offset)
 
     def copy_scores(self, hidden: Hidden, window: Tensor) -> Tensor:
         """Pointer scores of the plays [B, K]; 0 without the copy head and for all but a track's newest play."""

@@ -152,6 +152,7 @@ class Sender:
             {**config, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 2, "log_level": 0}
         )
         self._places: dict[int, Place] = {}
+        self._refused: list[KafkaError] = []
         self._count = 0
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, **options: Any) -> None:
@@ -159,7 +160,8 @@ class Sender:
         number, self._count = self._count, self._count + 1
 
         def landed(error: KafkaError | None, message: Message) -> None:
-            assert error is None, error
+            if error is not None:
+                self._refused.append(error)
             self._places[number] = (topic, message.partition() or 0, message.offset() or 0)
 
         self._producer.produce(topic, value, key, on_delivery=landed, **options)
@@ -167,8 +169,8 @@ class Sender:
 
     def flush(self) -> list[Place]:
         """The places of everything sent since the last flush."""
-        assert self._producer.flush(30) == 0, "the broker did not take every record in 30 s"
-        places = [self._places[n] for n in sorted(self._places)]
-        assert len(places) == self._count
-        self._places, self._count = {}, 0
+        assert self._producer.flush(30) == 0, "the broker did not answer in 30 s"
+        places, refused = [self._places[n] for n in sorted(self._places)], self._refused
+        self._places, self._refused = {}, []
+        assert not refused, refused
         return places

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -28,9 +30,9 @@ from msam.features.audio import (
     describe_named,
     feature_names,
 )
-from msam.features.pitch import NOTES, fundamental
+from msam.features.pitch import NOTES, chromagram, find_peaks, fundamental
 from msam.features.rhythm import autocorrelation, find_tempo, onset_strength
-from msam.features.spectrum import N_FFT, N_MELS, RATE, analyse, mel_bank
+from msam.features.spectrum import FLOOR, HOP, N_FFT, N_MELS, RATE, analyse
 
 Samples = NDArray[np.float32]
 DATA = Path(os.environ.get("MSAM_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -82,16 +84,42 @@ def test_same_bits_again_and_input_unmutated() -> None:
     assert np.array_equal(samples, before)
 
 
-def test_mel_bank_matches_librosa() -> None:
-    from librosa.filters import mel
+def test_sparse_banks_give_what_librosa_gives() -> None:
+    import librosa
 
-    expected = mel(sr=RATE, n_fft=N_FFT, n_mels=N_MELS, norm=None)
-    assert np.allclose(mel_bank().toarray(), expected, atol=1e-5)
+    spectrum = analyse(music())
+    mel = librosa.feature.melspectrogram(S=spectrum.power, sr=RATE, n_mels=N_MELS, norm=None)
+    assert np.allclose(10 ** (spectrum.mel / 10), np.maximum(mel, FLOOR), rtol=1e-4)
+    _, amplitude = find_peaks(spectrum)
+    chroma = librosa.feature.chroma_stft(S=amplitude, sr=RATE, tuning=0.0, norm=1)
+    assert np.allclose(chromagram(amplitude), chroma, atol=1e-6)
+    assert np.allclose(chroma.sum(axis=0), 1)
 
 
-def test_full_scale_sine_has_unit_power() -> None:
-    bin_centre = 100 * RATE / N_FFT
-    assert analyse(sine(bin_centre, gain=1.0)).power.max() == pytest.approx(1.0, rel=1e-3)
+def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+    """Another process, with one BLAS thread where this one has many, and the other way round."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 50_000).astype(np.float32)
+    code = (
+        "import sys; import numpy as np; from msam.features.audio import describe\n"
+        "noise = np.random.default_rng(0).normal(0, 0.1, 50_000).astype(np.float32)\n"
+        "sys.stdout.buffer.write(describe(noise, 22_050).tobytes())"
+    )
+    threads = "4" if os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")) == "1" else "1"
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == describe(noise, RATE).tobytes()
+
+
+def test_spectrum_of_a_sine() -> None:
+    """1 at its bin, and the Hamming window's main lobe beside it: (0.46 / 2 / 0.54)^2; at any gain."""
+    for gain in (1.0, 1e-3):
+        power = analyse(sine(100 * RATE / N_FFT, gain=gain)).power
+        assert power.shape == (N_FFT // 2 + 1, 1 + (2 * RATE - N_FFT) // HOP)
+        assert power[100] == pytest.approx(1.0, rel=1e-3)
+        assert power[[99, 101]] == pytest.approx((0.23 / 0.54) ** 2, rel=1e-2)
+        assert power[[90, 110]].max() < 1e-4
 
 
 @pytest.mark.parametrize(("hertz", "note"), [(440.0, "A"), (261.63, "C"), (1318.5, "E")])
@@ -122,6 +150,12 @@ def test_tempo_of_a_click_track(bpm: float) -> None:
 def test_a_steady_tone_has_no_tempo() -> None:
     rhythm = describe_named(sine(440), RATE)["rhythm"]
     assert rhythm["tempo"] == rhythm["beat_clarity"] == 0.0
+
+
+def test_a_fading_noise_has_no_beat() -> None:
+    """One slow change correlates with itself at short lags, and is no beat."""
+    noise = np.random.default_rng(0).normal(0, 0.3, 3 * RATE) * np.exp(-4 * np.arange(3 * RATE) / RATE)
+    assert describe_named(noise.astype(np.float32), RATE)["rhythm"]["beat_clarity"] < 0.4
 
 
 def test_gain_moves_level_alone() -> None:
@@ -226,7 +260,7 @@ def test_describe_refuses_what_load_would() -> None:
 
 
 def test_fast_enough() -> None:
-    """60 ms for 5 s on an idle core; three times that is allowed on a busy machine, best of five."""
+    """Under 60 ms for 5 s on an idle core; three times that is allowed on a busy machine, best of five."""
     samples = music(5.0)
     describe(samples, RATE)
     durations = []

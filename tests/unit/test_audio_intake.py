@@ -204,13 +204,16 @@ def test_process_upload_returns_bytes_and_version(root: Path) -> None:
     code = (
         "import sys\n"
         "from streams.audio_intake import process_upload, WorkerLimits\n"
+        "from streams.audio_worker import warm_up\n"
         "from streams.records import AudioUpload\n"
+        "warm_up()\n"
         "data, version = process_upload(AudioUpload('t', sys.argv[1]), [sys.argv[2]], 2**20, WorkerLimits())\n"
         "sys.stdout.buffer.write(version.encode() + b':' + data)"
     )
-    # In a process of its own: it lowers that process's CPU limit.
+    # In a process of its own: it lowers that process's CPU limit, which, as in the pool, the warm-up (numba may compile
+    # then) comes before.
     command = [sys.executable, "-c", code, str(root / "a clip.wav"), str(root)]
-    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=True, timeout=60).stdout
+    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=True, timeout=200).stdout
     assert out == AUDIO_VERSION.encode() + b":" + describe_bytes(wav()).astype("<f4").tobytes()
     assert pickle.loads(pickle.dumps((process_upload, WorkerLimits()))) == (process_upload, WorkerLimits())
 

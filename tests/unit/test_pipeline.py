@@ -1,0 +1,466 @@
+"""The micro-batcher: order and one batch in flight per lane, a bound, and clean hand-overs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.lanes import Lane, LaneFenced
+from streams.outgoing import Out
+from streams.pipeline import Pipeline, Result, SourceEvent
+
+T = TypeVar("T")
+
+
+@dataclass
+class Message:
+    """A consumed record."""
+
+    partition: int
+    offset: int
+    timestamp: float = 1.0
+    key: bytes | None = b"k"
+    value: bytes | None = b"v"
+    headers: Any = None
+
+
+@dataclass
+class Event:
+    """A consumed record and how often it was acknowledged."""
+
+    message: Message
+    acks: int = 0
+
+    def ack(self) -> bool:
+        self.acks += 1
+        return True
+
+
+class Committing:
+    """A lane that keeps what is committed; `gate` holds commits back, `error` makes them fail."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.mark = -1
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+        self.commits: list[list[int]] = []
+        self.entered = 0
+        self.inside = 0
+        self.most_inside = 0
+
+    def commit(self, outs: Sequence[Out], state: Mapping[bytes, bytes], mark: int) -> None:
+        self.entered += 1
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        assert self.gate.wait(10)
+        self.inside -= 1
+        if self.error is not None:
+            raise self.error
+        self.commits.append([int(out.value or b"-1") for out in outs])
+        self.mark = mark
+
+    @property
+    def offsets(self) -> list[int]:
+        return [offset for commit in self.commits for offset in commit]
+
+
+@dataclass
+class Echo:
+    """A step whose outputs are the offsets of what came in."""
+
+    is_ready: bool = True
+    gate: threading.Event = field(default_factory=threading.Event)
+    batches: list[list[tuple[int, int]]] = field(default_factory=list)
+    forgotten: list[list[int]] = field(default_factory=list)
+    idles: int = 0
+    error: Exception | None = None
+    silent: bool = False
+    running: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
+        self.running += 1
+        assert self.gate.wait(10)
+        self.running -= 1
+        if self.error is not None:
+            raise self.error
+        self.batches.append([(event.message.partition, event.message.offset) for event in batch])
+        results = {partition: Result() for partition in lanes}
+        for event in batch:
+            message = event.message
+            if message.offset > lanes[message.partition].mark and not self.silent:
+                results[message.partition].outs.append(Out("t", b"k", str(message.offset).encode()))
+        return results
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        self.forgotten.append(list(partitions))
+
+    def idle(self) -> None:
+        self.idles += 1
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+
+class Bench:
+    """A pipeline, its step and its lanes, running."""
+
+    def __init__(self, partitions: int = 1, batch: int = 4, bound: int = 512) -> None:
+        self.step = Echo()
+        self.pipeline = Pipeline(self.step, batch=batch, bound=bound)
+        self.lanes = [Committing(partition) for partition in range(partitions)]
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.pipeline.assign(cast("list[Lane]", self.lanes))
+        self.task = asyncio.create_task(self.pipeline.run())
+
+    async def put(self, *events: Event) -> None:
+        for event in events:
+            await self.pipeline.put(cast(SourceEvent, event), lambda: True)
+
+    async def end(self) -> None:
+        """Let everything through, stop and wait."""
+        self.step.gate.set()
+        for lane in self.lanes:
+            lane.gate.set()
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        self.pipeline.close()
+
+
+def events(partition: int, *offsets: int) -> list[Event]:
+    return [Event(Message(partition, offset)) for offset in offsets]
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    for _ in range(int(seconds / 0.005)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to that")
+
+
+async def settled(seconds: float = 0.08) -> None:
+    """Long enough for anything that could happen to happen."""
+    await asyncio.sleep(seconds)
+
+
+def run(test: Callable[[Bench], Awaitable[T]], bench: Callable[[], Bench] = Bench) -> T:
+    async def whole() -> T:
+        made = bench()
+        try:
+            return await asyncio.wait_for(test(made), 20)
+        finally:
+            await made.end()
+
+    return asyncio.run(whole())
+
+
+def test_everything_is_committed_in_order_and_acknowledged_once() -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        made = {partition: events(partition, *range(20)) for partition in range(3)}
+        for offset in range(20):
+            for partition in range(3):
+                await bench.put(made[partition][offset])
+        await until(lambda: all(event.acks for some in made.values() for event in some))
+        for lane in bench.lanes:
+            assert lane.offsets == list(range(20)) and lane.mark == 19 and lane.most_inside == 1
+        assert all(event.acks == 1 for some in made.values() for event in some)
+        assert max(map(len, bench.step.batches)) <= 4 and bench.pipeline.stalled() == 0.0
+
+    run(test, lambda: Bench(partitions=3))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(order=st.lists(st.integers(0, 2), max_size=60), batch=st.integers(1, 7), bound=st.integers(1, 20))
+def test_order_holds_for_any_arrival(order: list[int], batch: int, bound: int) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        ends = [0, 0, 0]
+        made: list[Event] = []
+        for partition in order:
+            made += events(partition, ends[partition])
+            ends[partition] += 1
+            await bench.put(made[-1])
+        await until(lambda: all(event.acks for event in made))
+        assert [lane.offsets for lane in bench.lanes] == [list(range(end)) for end in ends]
+        assert all(event.acks == 1 for event in made) and all(lane.most_inside <= 1 for lane in bench.lanes)
+        assert all(len(some) <= batch for some in bench.step.batches)
+
+    run(test, lambda: Bench(partitions=3, batch=batch, bound=bound))
+
+
+def test_a_lane_has_one_batch_in_flight_and_the_others_go_on() -> None:
+    async def test(bench: Bench) -> None:
+        slow, quick = bench.lanes
+        slow.gate.clear()
+        bench.start()
+        first, second = events(0, *range(10)), events(1, *range(10))
+        await bench.put(*first, *second)
+        await until(lambda: quick.mark == 9)
+        await settled()
+        assert slow.entered == 1 and slow.commits == [] and all(event.acks == 0 for event in first)
+        assert all(event.acks == 1 for event in second)
+        taken = [offset for some in bench.step.batches for partition, offset in some if partition == 0]
+        assert taken == list(range(len(taken))) and len(taken) <= 4, "only the batch in flight was inferred"
+        slow.gate.set()
+        await until(lambda: slow.mark == 9)
+        assert slow.offsets == list(range(10)) and slow.most_inside == 1
+
+    run(test, lambda: Bench(partitions=2, batch=4))
+
+
+def test_the_next_batch_is_inferred_while_the_last_is_committed() -> None:
+    async def test(bench: Bench) -> None:
+        bench.lanes[0].gate.clear()
+        bench.start()
+        await bench.put(*events(0, 0))
+        await until(lambda: bench.lanes[0].inside == 1)
+        await bench.put(*events(1, 0))
+        await until(lambda: bench.lanes[1].mark == 0)
+        assert bench.lanes[0].inside == 1
+
+    run(test, lambda: Bench(partitions=2))
+
+
+def test_a_batch_is_shared_fairly_between_lanes() -> None:
+    async def test(bench: Bench) -> None:
+        bench.step.is_ready = False
+        bench.start()
+        await bench.put(*events(0, *range(50)), *events(1, 0), *events(2, *range(3)))
+        bench.step.is_ready = True
+        await until(lambda: bench.step.batches)
+        first = [partition for partition, _ in bench.step.batches[0]]
+        assert sorted(set(first)) == [0, 1, 2] and len(first) <= 9 and first.count(0) <= 3
+        await until(lambda: bench.lanes[0].mark == 49)
+
+    run(test, lambda: Bench(partitions=3, batch=9))
+
+
+def test_a_full_pipeline_makes_the_consumer_wait() -> None:
+    async def test(bench: Bench) -> None:
+        bench.lanes[0].gate.clear()
+        bench.start()
+        waiting = events(0, *range(30))
+        done: list[int] = []
+
+        async def produce() -> None:
+            for event in waiting:
+                await bench.put(event)
+                done.append(event.message.offset)
+
+        task = asyncio.create_task(produce())
+        await until(lambda: bench.lanes[0].entered == 1)
+        await settled()
+        assert len(done) <= 10 + 4, "the bound, and the batch in flight"
+        assert not task.done()
+        bench.lanes[0].gate.set()
+        await task
+        await until(lambda: bench.lanes[0].mark == 29)
+        assert bench.lanes[0].offsets == list(range(30))
+
+    run(test, lambda: Bench(bound=10))
+
+
+def test_plays_wait_until_there_is_a_model() -> None:
+    async def test(bench: Bench) -> None:
+        bench.step.is_ready = False
+        bench.start()
+        (event,) = events(0, 0)
+        await bench.put(event)
+        await until(lambda: bench.step.idles >= 2)
+        assert bench.step.batches == [] and event.acks == 0 and bench.pipeline.stalled() > 0
+        bench.step.is_ready = True
+        await until(lambda: event.acks)
+        await until(lambda: bench.pipeline.stalled() == 0.0)
+
+    run(test)
+
+
+def test_events_of_partitions_that_are_not_ours_are_dropped() -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        (foreign,), (stale,), (good,) = events(7, 0), events(0, 0), events(0, 1)
+        await bench.put(foreign)
+        await bench.pipeline.put(cast(SourceEvent, stale), lambda: False)
+        await bench.put(good)
+        await until(lambda: good.acks)
+        assert foreign.acks == stale.acks == 0 and bench.lanes[0].offsets == [1]
+        assert bench.pipeline.partitions == {0}
+
+    run(test)
+
+
+def test_a_redelivery_without_output_is_acknowledged_without_a_transaction() -> None:
+    async def test(bench: Bench) -> None:
+        bench.lanes[0].mark = 5
+        bench.start()
+        old, new = events(0, 3, 4, 5), events(0, 6)
+        await bench.put(*old)
+        await until(lambda: all(event.acks == 1 for event in old))
+        assert bench.lanes[0].entered == 0 and bench.lanes[0].mark == 5
+        bench.step.silent = True
+        await bench.put(*new)
+        await until(lambda: new[0].acks == 1)
+        assert bench.lanes[0].commits == [[]] and bench.lanes[0].mark == 6, "the mark moves on even without output"
+
+    run(test)
+
+
+def test_revoke_drops_what_waits_and_waits_for_what_is_in_flight() -> None:
+    async def test(bench: Bench) -> None:
+        bench.lanes[0].gate.clear()
+        bench.start()
+        made = events(0, *range(10))
+        await bench.put(*made)
+        await until(lambda: bench.lanes[0].inside == 1)
+        revoking = asyncio.create_task(bench.pipeline.revoke())
+        await settled()
+        assert not revoking.done(), "a commit is in flight"
+        bench.lanes[0].gate.set()
+        await revoking
+        await settled()
+        count = len(bench.lanes[0].offsets)
+        assert 1 <= count <= 4 and bench.lanes[0].offsets == list(range(count)) and bench.lanes[0].entered == 1
+        assert [event.acks for event in made] == [1] * count + [0] * (10 - count)
+        assert bench.step.forgotten == [[0]] and bench.pipeline.partitions == set()
+        (late,) = events(0, 10)
+        await bench.put(late)
+        await settled()
+        assert late.acks == 0 and bench.pipeline.stalled() == 0.0
+
+    run(test)
+
+
+def test_revoke_waits_for_the_inference_too() -> None:
+    async def test(bench: Bench) -> None:
+        bench.step.gate.clear()
+        bench.start()
+        made = events(0, *range(3))
+        await bench.put(*made)
+        await until(lambda: bench.step.running == 1)
+        revoking = asyncio.create_task(bench.pipeline.revoke())
+        await settled()
+        assert not revoking.done() and bench.lanes[0].entered == 0
+        bench.step.gate.set()
+        await revoking
+        count = len(bench.lanes[0].offsets)
+        assert 1 <= count <= 3 and [event.acks for event in made] == [1] * count + [0] * (3 - count)
+
+    run(test)
+
+
+def test_revoke_lets_a_waiting_consumer_go() -> None:
+    async def test(bench: Bench) -> None:
+        bench.step.is_ready = False
+        bench.start()
+        await bench.put(*events(0, 0, 1))
+        mine = True
+        (stuck,) = events(0, 2)
+        putting = asyncio.create_task(bench.pipeline.put(cast(SourceEvent, stuck), lambda: mine))
+        await settled()
+        assert not putting.done()
+        mine = False
+        await bench.pipeline.revoke()
+        await asyncio.wait_for(putting, 5)
+        bench.step.is_ready = True
+        bench.pipeline.assign(cast("list[Lane]", bench.lanes))
+        (fresh,) = events(0, 0)
+        await bench.put(fresh)
+        await until(lambda: fresh.acks)
+        assert bench.lanes[0].offsets == [0], "only what came after the hand-over"
+
+    run(test, lambda: Bench(bound=2))
+
+
+@pytest.mark.xfail(strict=True, reason="a cancelled run never answers the batch that revoke() waits for")
+def test_revoke_after_the_run_was_cancelled_in_the_middle_of_a_call() -> None:
+    async def test(bench: Bench) -> None:
+        bench.step.gate.clear()
+        bench.start()
+        await bench.put(*events(0, 0))
+        await until(lambda: bench.step.running == 1)
+        assert bench.task is not None
+        bench.task.cancel()
+        await asyncio.gather(bench.task, return_exceptions=True)
+        bench.step.gate.set()
+        await asyncio.wait_for(bench.pipeline.revoke(), 1)
+
+    run(test)
+
+
+def test_a_fenced_lane_stops_and_the_others_go_on() -> None:
+    async def test(bench: Bench) -> None:
+        fenced, other = bench.lanes
+        fenced.error = LaneFenced("partition 0 was taken over")
+        bench.start()
+        mine, theirs = events(0, *range(6)), events(1, *range(6))
+        await bench.put(*mine, *theirs)
+        await until(lambda: other.mark == 5)
+        await until(lambda: bench.pipeline.lost == {0})
+        assert bench.step.forgotten == [[0]]
+        await bench.put(*events(0, 6))
+        await settled()
+        assert fenced.entered == 1 and all(event.acks == 0 for event in mine)
+        assert all(event.acks == 1 for event in theirs) and bench.task is not None and not bench.task.done()
+        await bench.pipeline.revoke()
+        assert bench.pipeline.lost == set()
+        fenced.error = None
+        bench.pipeline.assign(cast("list[Lane]", bench.lanes))
+        again = events(0, *range(7))
+        await bench.put(*again)
+        await until(lambda: fenced.mark == 6)
+        assert fenced.offsets == list(range(7)) and all(event.acks == 1 for event in again)
+
+    run(test, lambda: Bench(partitions=2))
+
+
+@pytest.mark.xfail(strict=True, reason="plays of a lost partition count towards the bound until the next rebalance")
+def test_what_waits_on_a_fenced_lane_does_not_block_the_others() -> None:
+    async def test(bench: Bench) -> None:
+        fenced, other = bench.lanes
+        fenced.error = LaneFenced("partition 0 was taken over")
+        bench.start()
+        await bench.put(*events(0, 0))
+        await until(lambda: bench.pipeline.lost == {0})
+        theirs = events(1, *range(20))
+        for count in range(20):
+            await asyncio.wait_for(bench.put(*events(0, 1 + count), theirs[count]), 1)
+        await until(lambda: other.mark == 19)
+
+    run(test, lambda: Bench(partitions=2, bound=8))
+
+
+@pytest.mark.parametrize("where", ["commit", "step"])
+def test_a_failure_stops_the_pipeline(where: str) -> None:
+    async def test(bench: Bench) -> None:
+        broken = OSError("disk full")
+        if where == "commit":
+            bench.lanes[0].error = broken
+        else:
+            bench.step.error = broken
+        bench.start()
+        made = events(0, *range(9))
+        await bench.put(*made)
+        assert bench.task is not None
+        with pytest.raises(OSError, match="disk full"):
+            await asyncio.wait_for(bench.task, 10)
+        assert all(event.acks == 0 for event in made) and bench.lanes[0].commits == []
+        assert bench.pipeline.lost == {0}, "nothing goes on past the loss"
+        await asyncio.wait_for(bench.pipeline.revoke(), 5)
+
+    run(test)
