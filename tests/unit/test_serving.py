@@ -171,8 +171,8 @@ def test_the_window_grows_in_a_batch_and_each_play_sees_its_own(service: Service
     recommender = service.step.recommender
     assert recommender is not None
     for place, got in enumerate(lists(result.outs)):
-        window = tuple(tracks[max(place + 1 - K, 0) : place + 1])
-        assert got.source.offset == place and got.items == recommender.recommend([Query(window)], N)[0]
+        newest = tuple(tracks[max(place + 1 - K, 0) : place + 1])
+        assert got.source.offset == place and got.items == recommender.recommend([Query(newest)], N)[0]
     assert len(lists(result.outs)) == len(tracks)
     (state,) = result.state.items()
     window = decode_window(state[1])
@@ -310,7 +310,9 @@ def test_a_failing_model_makes_a_dead_letter_of_just_that_play(service: Service)
     alone = Service(catalogue())
     alone.go_live(made().version)
     event = alone.event("alice", "t2", decode(Play, batch[0].message.value or b"").played_at)
-    assert lists(only(alone.answer([event])).outs)[0].items == [g for g in lists(outs) if g.user_id == "alice"][0].items
+    assert (
+        lists(only(alone.answer([event])).outs)[0].items == next(g for g in lists(outs) if g.user_id == "alice").items
+    )
     alone.watch.stop()
 
 

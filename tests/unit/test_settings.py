@@ -101,7 +101,7 @@ def test_folders_of_audio(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings().window = 3  # type: ignore[misc]
+        load_settings().window = 3
 
 
 def test_directories_follow_home_unless_set(folder: Path) -> None:

@@ -14,7 +14,7 @@ from msam.golden import Golden
 from streams.profiles import NOBODY, Profile
 from streams.records import ModelVersion, UserProfile
 from streams.served import SIMF, load_model
-from streams.settings import Settings
+from streams.settings import load_settings
 from streams.trainer import Gate, LogState, Rival, Trainer, _take_profile, describe, newest_plays, score
 from tests.unit.serving_data import CONFIG, catalogue, made, plays, version_of
 
@@ -47,7 +47,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
 
 
 def trainer(home: Path, margin: float = 0.02, metric: str = "mrr@20") -> Trainer:
-    settings = Settings(home=home, bootstrap="localhost:1")
+    settings = load_settings(home=home, bootstrap="localhost:1")
     return Trainer(settings, model=CONFIG, training=TrainConfig(holdout=0.5), gate=Gate(metric, margin))
 
 
@@ -155,7 +155,7 @@ def test_rivals_are_the_newest_live_versions_that_load(tmp_path: Path, bad: Mode
     state.versions = {version.version: version for version in (good, bad, other, lost)}
     state.live = [good.version, bad.version, "never-announced", good.version, other.version, lost.version]
     told: list[str] = []
-    job = Trainer(Settings(home=tmp_path, bootstrap="localhost:1"), model=CONFIG, say=told.append)
+    job = Trainer(load_settings(home=tmp_path, bootstrap="localhost:1"), model=CONFIG, say=told.append)
     assert [rival.record.version for rival in job._rivals(state, 5)] == [other.version, good.version, bad.version]
     assert len(told) == 1 and "lost" in told[0]
     parent = job._parent(state)
@@ -168,7 +168,7 @@ def test_training_goes_on_from_a_parent_of_the_same_shape(tmp_path: Path) -> Non
     start = trainer(tmp_path)._init(parent)
     assert start is not None and start.model is parent.recommender.model
     assert start.track_ids == tuple(checkpoint.read_manifest(made().path)["track_ids"])
-    wider = Trainer(Settings(home=tmp_path, bootstrap="localhost:1"), model=dataclasses.replace(CONFIG, hidden=9))
+    wider = Trainer(load_settings(home=tmp_path, bootstrap="localhost:1"), model=dataclasses.replace(CONFIG, hidden=9))
     assert wider._init(parent) is None and wider._init(None) is None
 
 

@@ -131,8 +131,23 @@ def test_a_wrong_length_is_refused(n: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/tables", "/tables/", "/tables/windows", "/windows/alice", "/router/", "/stats/", "/graph/", "/production"]
-    + ["/recommendations", "/recommendations/", "/recommendations/a/b", "/health", "/static/x", "/..%2f..%2fetc/passwd"],
+    [
+        "/",
+        "/tables",
+        "/tables/",
+        "/tables/windows",
+        "/windows/alice",
+        "/router/",
+        "/stats/",
+        "/graph/",
+        "/production",
+        "/recommendations",
+        "/recommendations/",
+        "/recommendations/a/b",
+        "/health",
+        "/static/x",
+        "/..%2f..%2fetc/passwd",
+    ],
 )
 def test_nothing_else_is_there(path: str) -> None:
     """Table views as Faust's own web has them would show everybody's listening."""
@@ -209,7 +224,9 @@ def test_the_recommend_command(capsys: pytest.CaptureFixture[str]) -> None:
         command.recommend("alice", n=5, explain=True, worker=url, as_json=False)
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "alice: model v1, catalogue 7"
-        assert "t1" in lines[1] and "similar, near t2 (sound 0.50, words 0.30, order 0.20; heard pitch; read" in lines[1]
+        assert (
+            "t1" in lines[1] and "similar, near t2 (sound 0.50, words 0.30, order 0.20; heard pitch; read" in lines[1]
+        )
         with pytest.raises(MsamError, match="has not played anything yet"):
             command.recommend("nobody", n=5, explain=False, worker=url, as_json=True)
 
