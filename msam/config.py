@@ -30,11 +30,12 @@ def _known(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class MSAMConfig:
-    """Shape of the network. `published=True` is the paper's model alone and switches both extensions off.
+    """Shape of the network. `published=True` is the paper's model alone and switches every extension off.
 
     dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions are
     `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over
-    the plays of the window).
+    the plays of the window) and `cold_calibration` (scores of tracks that training did not meet are scaled and shifted
+    by what the holdout shows).
     """
 
     dim: int = 100
@@ -50,12 +51,14 @@ class MSAMConfig:
     published: bool = False
     content_rows: bool = True
     copy_head: bool = True
+    cold_calibration: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel_widths", tuple(self.kernel_widths))
         if self.published:
             object.__setattr__(self, "content_rows", False)
             object.__setattr__(self, "copy_head", False)
+            object.__setattr__(self, "cold_calibration", False)
         sizes = ("dim", "window", "hidden", "text_dim", "max_words", "max_user_words", "audio_groups", "audio_width")
         for name in sizes:
             value = getattr(self, name)

@@ -211,7 +211,8 @@ class _Run:
 
     def calibrate(self) -> None:
         """Make the scores of cold tracks comparable with the others', on the holdout or, without one, in training."""
-        calibrate(self.model, self.data, self.catalogue_rows, self.held if len(self.held) else self.positions)
+        if self.config.cold_calibration:
+            calibrate(self.model, self.data, self.catalogue_rows, self.held if len(self.held) else self.positions)
 
 
 def train(

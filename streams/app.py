@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import faust
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
 from msam.features.text import TextEncoder
@@ -24,7 +26,7 @@ from streams.profiles import Profiles, ProfileWords, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query
 from streams.records import ModelVersion, TrackFeature, UserProfile
-from streams.registry import HttpRegistry, PatientRegistry
+from streams.registry import PatientRegistry
 from streams.restore import restore
 from streams.serialization import Registry, decode
 from streams.served import ModelWatch
@@ -53,8 +55,8 @@ class StreamApp(faust.App):
         self.kafka = settings.kafka_config()
         self.stopping = threading.Event()
         self.registry: Registry | None = None
-        if settings.registry_url:
-            self.registry = PatientRegistry(HttpRegistry(settings.registry_url), self.stopping)
+        if (registry := settings.registry()) is not None:
+            self.registry = PatientRegistry(registry, self.stopping)
         self.publisher = Publisher(self.kafka)
         self.features = ThreadPoolExecutor(1, "features")
         self.watch = ModelWatch(self.catalogue, refused=lambda error: self.metrics.refused.inc())
@@ -90,7 +92,7 @@ class StreamApp(faust.App):
         ]
         self.step = PlayStep(
             self.windows,
-            Profiles(profile_store, self._profile_words),
+            Profiles(profile_store, self._profile_words, self.registry),
             self.watch,
             self.metrics,
             partitions=settings.partitions,
@@ -244,7 +246,7 @@ class StreamApp(faust.App):
         detail: dict[str, Any] = {
             "recovered": self._recovery().completed.is_set() and not self.rebalancing,
             "caught_up": all(feed.caught_up.is_set() for feed in self.feeds),
-            "model": self.watch.serving,
+            "model": self.watch.serving or self.watch.wanted,
             "failed_feeds": failed,
             "catalogue_version": self.catalogue.version,
         }
@@ -285,11 +287,49 @@ class StreamApp(faust.App):
         }
 
 
+class _CommittedThread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust offers this only together with its own transactions: plays of an aborted transaction are not plays.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class CommittedConsumer(Consumer):
+    """Faust's consumer, reading committed records only."""
+
+    def _new_consumer_thread(self) -> Any:
+        return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+
+def credentials(settings: Settings) -> Any:
+    """The settings' Kafka security as Faust takes it; None for plaintext."""
+    protocol = (settings.kafka_security_protocol or "plaintext").lower()
+    if protocol == "plaintext":
+        return None
+    context = None
+    if "ssl" in protocol:
+        ca = settings.kafka_ssl_ca_location
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        if settings.kafka_ssl_certificate_location is not None:
+            key = settings.kafka_ssl_key_location
+            context.load_cert_chain(str(settings.kafka_ssl_certificate_location), None if key is None else str(key))
+    if protocol == "ssl":
+        return faust.SSLCredentials(context)
+    return faust.SASLCredentials(
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_sasl_username,
+        password=settings.kafka_password(),
+        ssl_context=context,
+    )
+
+
 def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
     """The Faust app of one worker; its tables live under the settings' data directory."""
     servers = settings.servers().split(",")
+    # Faust's assignor takes the members of a group to be alike: workers that serve no plays form one of their own.
     app = StreamApp(
-        settings.group,
+        settings.group if "plays" in roles else f"{settings.group}-features",
         broker=[f"kafka://{server.strip()}" for server in servers],
         store="rocksdb://",
         datadir=str(settings.state),
@@ -303,6 +343,9 @@ def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
         broker_heartbeat_interval=2.0,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=1024,
+        stream_wait_empty=False,  # what is dropped at a rebalance or stop is not acknowledged, and comes again
+        broker_credentials=credentials(settings),
     )
+    cast(Any, app.transport).Consumer = CommittedConsumer
     app.build(settings, roles)
     return app

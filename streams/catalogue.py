@@ -59,7 +59,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.tracks: dict[str, Track] = {}
-        self.changes: list[tuple[str, int]] = []  # (track_id, the version that includes the change)
+        self.changes: list[tuple[Track, int]] = []  # the track as it became, and the version that includes it
         self.version = 0
         self.lock = threading.Lock()
 
@@ -71,7 +71,7 @@ class Catalogue:
             after = _without(before, part) if feature is None else _with(before, feature)
             if after is not before:
                 self.tracks[track_id] = after
-                self.changes.append((track_id, offset + 1))
+                self.changes.append((after, offset + 1))
             self.version = offset + 1
 
     def get(self, track_id: str) -> Track:
@@ -82,9 +82,9 @@ class Catalogue:
         """Tracks changed since a position in `changes` (each once), the new position and the version there."""
         with self.lock:
             end = len(self.changes) if limit is None else min(position + limit, len(self.changes))
-            changed = list(dict.fromkeys(track_id for track_id, _ in self.changes[position:end]))
+            changed = {track.track_id: track for track, _ in self.changes[position:end]}
             version = self.version if end == len(self.changes) else self.changes[end - 1][1]
-            return [self.tracks[t] for t in changed], end, version
+            return list(changed.values()), end, version
 
     def behind(self, position: int) -> int:
         """How many changes lie after a position."""
@@ -92,6 +92,8 @@ class Catalogue:
 
 
 def _with(track: Track, feature: TrackFeature) -> Track:
+    if feature.part == METADATA and feature.metadata is None:
+        return _without(track, METADATA)  # a withdrawal that, unlike a tombstone, never expires
     if feature.part == METADATA:
         vectors = None
         if feature.word_vectors:
@@ -110,12 +112,10 @@ def _with(track: Track, feature: TrackFeature) -> Track:
     if feature.part == AUDIO:
         audio = np.frombuffer(feature.audio, "<f4").reshape(len(AUDIO_GROUPS), -1) if feature.audio else None
         return replace(track, audio=audio)
-    if track.users:  # the first sighting stands: what follows from it must not depend on who else plays the track
-        return track
-    return replace(track, users=tuple(feature.users))
+    return track if track.users == tuple(feature.users) else replace(track, users=tuple(feature.users))
 
 
 def _without(track: Track, part: str) -> Track:
     if part == METADATA:
-        return Track(track.track_id, users=track.users, withdrawn=True)
-    return replace(track, audio=None) if part == AUDIO else track
+        return Track(track.track_id, audio=track.audio, users=track.users, withdrawn=True)
+    return replace(track, audio=None) if part == AUDIO else replace(track, users=())

@@ -6,6 +6,7 @@ recognised by the partition's mark, which travels in the same transaction.
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -23,11 +24,23 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
 }
+_REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
 _TIMEOUT = 30.0
 
 
 class LaneFenced(MsamError):
     """Another worker owns the partition now; whatever this one still holds of it is void."""
+
+
+class LaneRefused(MsamError):
+    """The broker will never take what was to be published; trying again cannot help."""
 
 
 class Lane:
@@ -50,6 +63,7 @@ class Lane:
                 "compression.type": "lz4",
                 "linger.ms": 100,  # commit flushes at once; until then nothing is sent piecemeal
                 "transaction.timeout.ms": 60_000,
+                "message.max.bytes": 16 * 2**20,  # a dead letter is as large as the largest source record, and more
             }
         )
 
@@ -72,6 +86,10 @@ class Lane:
                 break
             except KafkaException as error:
                 self._recover(error.args[0])
+            except SystemError as error:  # how flush() reports that the producer was fenced while it was sending
+                if not isinstance(error.__cause__, KafkaException):
+                    raise
+                self._recover(error.__cause__.args[0])
         self.mark = mark
         self._store.write(self.partition, [*state.items(), (MARK_KEY, encode_mark(mark))], self._position)
 
@@ -105,7 +123,13 @@ class Lane:
         """Abort, so that the same transaction can be tried again; raise when that is out of the question."""
         if cause.code() in _FENCED or cause.fatal():
             raise LaneFenced(f"partition {self.partition} was taken over by another worker ({cause.str()})")
+        self._abort()
+        if cause.code() in _REFUSED:
+            raise LaneRefused(f"partition {self.partition}: the broker refuses what follows from it ({cause.str()})")
         log.warning("%s: transaction failed, trying again: %s", self, cause)
+        time.sleep(0.1)
+
+    def _abort(self) -> None:
         while True:
             try:
                 return self._producer.abort_transaction(_TIMEOUT)
@@ -117,7 +141,7 @@ class Lane:
                     ) from error
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
+        if error is not None and self._failure is None:  # the first: the others are only purged because of it
             self._failure = error
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

@@ -86,11 +86,12 @@ class Pipeline:
 
     async def put(self, event: SourceEvent, current: Callable[[], bool]) -> None:
         """Take one event; waits while the bound is reached. Dropped (not acknowledged) once `current` says no."""
-        while self._waiting >= self._bound and current():
+        partition = event.message.partition
+        while self._waiting >= self._bound and current() and partition not in self.lost:
             self._room.clear()
             await self._room.wait()
-        pending = self._pending.get(event.message.partition)
-        if pending is None or not current():
+        pending = self._pending.get(partition)
+        if pending is None or partition in self.lost or not current():
             return
         pending.append(event)
         if not self._waiting and not self._flying:
@@ -135,10 +136,17 @@ class Pipeline:
                 await self._handle(batch)
                 continue
             self._work.clear()
-            try:
-                await asyncio.wait_for(self._work.wait(), 0.05)
-            except TimeoutError:
+            if not await self._woken(0.05):
                 await self._call(self._step.idle)
+
+    async def _woken(self, seconds: float) -> bool:
+        """Whether there is work before the time is over. (wait_for may swallow a cancellation in Python 3.11.)"""
+        wait = asyncio.ensure_future(self._work.wait())
+        try:
+            done, _ = await asyncio.wait([wait], timeout=seconds)
+            return bool(done)
+        finally:
+            wait.cancel()
 
     async def _gather(self) -> None:
         """Let plays come together for up to `linger` seconds from the last batch: each costs a transaction a lane."""
@@ -167,6 +175,9 @@ class Pipeline:
             self._flying[partition] = asyncio.ensure_future(self._commit_when(barrier, lanes[partition], batch))
         try:
             barrier.set_result(await self._call(self._step, lanes, batch))
+        except asyncio.CancelledError:
+            barrier.cancel()
+            raise
         except Exception as error:
             barrier.set_exception(error)
 
@@ -186,14 +197,26 @@ class Pipeline:
             self._progress = time.monotonic()
         except LaneFenced as error:
             log.warning("%s", error)
-            self.lost.add(partition)
+            self._lose(partition)
             await self._call(self._step.forget, [partition])
+        except asyncio.CancelledError:
+            if not barrier.cancelled():
+                raise
         except Exception as error:  # a bug or a broken disk: stop rather than go on past the loss
             self._failure = error
             self.lost.add(partition)
         finally:
             del self._flying[partition]
             self._work.set()
+
+    def _lose(self, partition: int) -> None:
+        """Drop what waits on a lane that another worker has: it must not take room from the others."""
+        self.lost.add(partition)
+        pending = self._pending.get(partition)
+        if pending:
+            self._waiting -= len(pending)
+            pending.clear()
+        self._room.set()
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.infer, function, *args)

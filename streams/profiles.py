@@ -12,7 +12,7 @@ from msam.features.text import TextEncoder, track_words
 from msam.features.words import user_words
 from streams.errors import MsamError
 from streams.records import UserProfile
-from streams.serialization import decode
+from streams.serialization import Registry, decode
 from streams.stores import TableStore
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,15 @@ def pack(offset: int, value: bytes) -> bytes:
 class Profiles:
     """Reads the profiles table; a row is decoded and encoded to vectors once."""
 
-    def __init__(self, store: TableStore, encode: Callable[[UserProfile], ProfileWords], kept: int = 50_000) -> None:
+    def __init__(
+        self,
+        store: TableStore,
+        encode: Callable[[UserProfile], ProfileWords],
+        registry: Registry | None = None,
+        kept: int = 50_000,
+    ) -> None:
         self._store = store
+        self._registry = registry
         self._encode = encode
         self._kept = kept
         self._cache: dict[bytes, Profile] = {}
@@ -60,7 +67,7 @@ class Profiles:
     def _read(self, row: bytes) -> Profile:
         (version,) = struct.unpack_from(">q", row)
         try:
-            words, vectors = self._encode(decode(UserProfile, row[8:]))
+            words, vectors = self._encode(decode(UserProfile, row[8:], registry=self._registry))
         except MsamError:  # checked before it was written, so only a schema taken back since can do this
             log.exception("a stored profile cannot be read; its user is served without one")
             return Profile(version)

@@ -142,6 +142,8 @@ class Recommender:
 
     def recommend(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
         """The top n of every query, best first, with scores p = softmax(U h*) and reasons."""
+        if not bool((self._mask > -torch.inf).any()):
+            return [() for _ in queries]
         lists: list[tuple[Item, ...]] = []
         for start in range(0, len(queries), WINDOW_BATCH):
             lists.extend(self._call(queries[start : start + WINDOW_BATCH], n))

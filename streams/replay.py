@@ -15,11 +15,13 @@ from streams.errors import MsamError, NotReady
 from streams.log_reader import end_offsets, key_of, partitions_of, read_to_end
 from streams.model_log import read_versions
 from streams.outgoing import Out
+from streams.partitioner import partition_for
 from streams.profiles import NOBODY, Profile
 from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
 from streams.records import Play, Recommendation, Source, TrackFeature
-from streams.serialization import decode, encode
+from streams.registry import RegistryUnavailable
+from streams.serialization import Registry, decode, encode
 from streams.served import load_model
 from streams.windows import Entry, Window
 
@@ -45,7 +47,7 @@ def make_plan(
     config: Mapping[str, str], start: float, stop: float | None, to_topic: str, model: str | None, users: int | None
 ) -> ReplayPlan:
     """Turn append times (Unix seconds) into offsets and choose the model (default: the live one)."""
-    if to_topic in {spec.name for spec in topics.topic_specs(1, "msam")}:
+    if to_topic in {spec.name for spec in topics.topic_specs(1, "msam")} or to_topic.endswith("-changelog"):
         raise MsamError(f"--to-topic {to_topic}: a replay never writes to a live topic; name another")
     versions, channels = read_versions(config)
     chosen = model or channels.get("live")
@@ -77,6 +79,7 @@ def execute(
     n: int,
     only: frozenset[str] | None,
     profile_of: Callable[[str], Profile] = lambda user: NOBODY,
+    registry: Registry | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Carry out a plan; returns the number of lists published."""
@@ -84,7 +87,7 @@ def execute(
     _make_topic(config, plan)
     publisher = Publisher(config)
     done = 0
-    for batch in _batches(_asked(config, plan, k, slack, only, profile_of)):
+    for batch in _batches(_asked(config, plan, k, slack, only, profile_of, registry)):
         lists = recommender.recommend([query for _, query, _ in batch], n)
         outs = []
         for (source, _, user), items in zip(batch, lists, strict=True):
@@ -121,11 +124,12 @@ def _asked(
     slack: int,
     only: frozenset[str] | None,
     profile_of: Callable[[str], Profile],
+    registry: Registry | None,
 ) -> Iterator[Asked]:
     """Every play of the range with its window, in order per partition."""
     windows: dict[str, Window] = {}
     for message in read_to_end(config, topics.PLAYS, stop={p: stop for p, (_, stop) in plan.offsets.items()}):
-        play = _play(message)
+        play = _play(message, len(plan.offsets), registry)
         partition, offset = message.partition(), message.offset()
         if play is None or partition is None or offset is None or (only is not None and play.user_id not in only):
             continue
@@ -139,13 +143,16 @@ def _asked(
         yield source, Query(tracks, profile.words, profile.vectors), play.user_id
 
 
-def _play(message: Message) -> Play | None:
+def _play(message: Message, partitions: int, registry: Registry | None) -> Play | None:
     """The play, or None for a record that live processing dead-lettered."""
     try:
-        play = decode(Play, message.value() or b"")
+        play = decode(Play, message.value() or b"", registry=registry)
+    except RegistryUnavailable:
+        raise
     except MsamError:
         return None
-    return play if key_of(message) == play.user_id.encode() else None
+    key = play.user_id.encode()
+    return play if key_of(message) == key and partition_for(key, partitions) == message.partition() else None
 
 
 def _batches(asked: Iterator[Asked], size: int = 256) -> Iterator[list[Asked]]:

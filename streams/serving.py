@@ -88,9 +88,10 @@ class PlayStep:
             self._metrics.known.set(len(self.recommender.ids))
 
     def forget(self, partitions: Iterable[int]) -> None:
-        """Drop the cached windows of partitions."""
+        """Drop the cached windows of partitions, and what was sighted: it may not have been published."""
         for partition in partitions:
             self._windows.pop(partition, None)
+        self._sighted.clear()
 
     def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
         """Outputs of every lane for its records of the batch, in order."""

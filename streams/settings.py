@@ -1,12 +1,22 @@
 """Settings: flags over `MSAM_*` environment over `msam.toml` over defaults, read once into a frozen object."""
 
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from streams.errors import ConfigError, NotReady
+
+if TYPE_CHECKING:
+    from streams.serialization import Registry
 
 
 class Settings(BaseSettings):
@@ -21,7 +31,7 @@ class Settings(BaseSettings):
     window: int = Field(20, ge=1, le=1000, description="k: plays in a user's window.")
     slack: int = Field(16, ge=0, le=1000, description="Plays kept beyond k, so that an older window can be cut out.")
     list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")
-    batch: int = Field(32, ge=1, le=1024, description="Plays in one model call; every call is padded to it.")
+    batch: int = Field(32, ge=1, le=1024, description="Most plays in one micro-batch.")
     linger: float = Field(0.015, ge=0, le=1, description="Seconds between model calls while batches are small.")
     data_dir: Path | None = Field(None, description="State of one worker (RocksDB); default: home/worker.")
     model_store: Path | None = Field(None, description="Directory of model artifacts; default: home/models.")
@@ -82,6 +92,23 @@ class Settings(BaseSettings):
             raise NotReady("no Kafka broker: start one with `msam kafka start`, or pass --bootstrap host:port")
         return found
 
+    def registry(self) -> "Registry | None":
+        """Where framed messages' schemas are looked up, if anywhere."""
+        if self.registry_url is None:
+            return None
+        from streams.registry import HttpRegistry
+
+        return HttpRegistry(self.registry_url)
+
+    def kafka_password(self) -> str | None:
+        """The SASL password, from its file."""
+        if self.kafka_sasl_password_file is None:
+            return None
+        try:
+            return self.kafka_sasl_password_file.read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"kafka_sasl_password_file cannot be read: {error}") from error
+
     def kafka_config(self) -> dict[str, str]:
         """What every librdkafka client of ours starts from."""
         config = {"bootstrap.servers": self.servers()}
@@ -94,7 +121,7 @@ class Settings(BaseSettings):
             if path is not None:
                 config[name.replace("_", ".")] = str(path)
         if self.kafka_sasl_password_file is not None:
-            config["sasl.password"] = self.kafka_sasl_password_file.read_text().strip()
+            config["sasl.password"] = self.kafka_password() or ""
         return config
 
 
@@ -105,3 +132,7 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"settings: {wrong} (flag, MSAM_ environment variable or msam.toml)") from error
+    except SettingsError as error:
+        raise ConfigError(f"settings: {error}; lists are written as JSON, such as '[\"/music\"]'") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"msam.toml: {error}") from error

@@ -8,10 +8,12 @@ from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
 from streams.profiles import NOBODY, Profile, profile_words
 from streams.records import UserProfile
-from streams.serialization import decode
+from streams.serialization import Registry, decode
 
 
-def read_profiles(config: Mapping[str, str], encoder_name: str | None) -> Callable[[str], Profile]:
+def read_profiles(
+    config: Mapping[str, str], encoder_name: str | None, registry: Registry | None = None
+) -> Callable[[str], Profile]:
     """A lookup from user to profile, with the versions that a worker would name."""
     rows: dict[str, tuple[int, UserProfile]] = {}
     for message in read_to_end(config, topics.USER_PROFILES):
@@ -22,7 +24,7 @@ def read_profiles(config: Mapping[str, str], encoder_name: str | None) -> Callab
             user = key.decode()
             if value is None:
                 rows.pop(user, None)
-            elif (profile := decode(UserProfile, value)).user_id == user:
+            elif (profile := decode(UserProfile, value, registry=registry)).user_id == user:
                 rows[user] = offset + 1, profile
         except (MsamError, UnicodeDecodeError):
             continue

@@ -26,7 +26,8 @@ from streams.profiles import NOBODY, Profile, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
 from streams.records import ModelVersion, Play, TrackFeature, UserProfile
-from streams.serialization import decode, encode
+from streams.registry import RegistryUnavailable
+from streams.serialization import Registry, decode, encode
 from streams.served import SIMF, ModelRefused, load_model
 from streams.settings import Settings
 
@@ -56,7 +57,14 @@ class LogState:
     profiles: dict[str, UserProfile] = field(default_factory=dict)
     catalogue: Catalogue = field(default_factory=Catalogue)
     versions: dict[str, ModelVersion] = field(default_factory=dict)
-    live: list[str] = field(default_factory=list)  # versions in the order in which they went live
+    live: str | None = None
+
+    @property
+    def served(self) -> list[str]:
+        """Versions that passed the gate, the live one first, then the newest first."""
+        passed = [version.version for version in self.versions.values() if version.state == "accepted"]
+        first = [] if self.live is None else [self.live]
+        return list(dict.fromkeys([*first, *reversed(passed)]))
 
     @property
     def trained_through(self) -> dict[str, int]:
@@ -67,7 +75,7 @@ class LogState:
         return found
 
 
-def read_log(config: Mapping[str, str]) -> LogState:
+def read_log(config: Mapping[str, str], registry: Registry | None = None) -> LogState:
     """Read everything a training needs; records that cannot be decoded are left to the workers' dead letters."""
     state = LogState()
     for message in read_to_end(config, topics.TRACK_FEATURES):
@@ -81,28 +89,30 @@ def read_log(config: Mapping[str, str]) -> LogState:
             if record.channel is None:
                 state.versions[record.version] = record
             elif record.channel == "live":
-                state.live.append(record.version)
+                state.live = record.version
     for message in read_to_end(config, topics.USER_PROFILES):
-        _take_profile(state, key_of(message), message.value())
+        _take_profile(state, key_of(message), message.value(), registry)
     for message in read_to_end(config, topics.PLAYS):
         partition, offset, value = message.partition(), message.offset(), message.value()
         assert partition is not None and offset is not None
         try:
-            play = decode(Play, value or b"")
+            play = decode(Play, value or b"", registry=registry)
+        except RegistryUnavailable:
+            raise
         except MsamError:
             continue
         state.plays.append((play.user_id, play.track_id, play.played_at, partition, offset))
     return state
 
 
-def _take_profile(state: LogState, key: bytes | None, value: bytes | None) -> None:
+def _take_profile(state: LogState, key: bytes | None, value: bytes | None, registry: Registry | None = None) -> None:
     if key is None:
         return
     try:
         if value is None:
             state.profiles.pop(key.decode(), None)
         else:
-            state.profiles[key.decode()] = decode(UserProfile, value)
+            state.profiles[key.decode()] = decode(UserProfile, value, registry=registry)
     except (MsamError, UnicodeDecodeError):
         return
 
@@ -132,10 +142,11 @@ class Trainer:
     def once(self) -> ModelVersion:
         """Read, train, gate, store, announce; the announced version. NothingToTrain when the log holds nothing new."""
         started = time.monotonic()
-        state = read_log(self._kafka)
+        state = read_log(self._kafka, self._settings.registry())
         self._say(
             f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles"
         )
+        self._model = replace(self._model, text_dim=_text_width(state, self._model.text_dim))
         parent = self._parent(state)
         if len(state.plays) < 2 or (parent is not None and parent.record.trained_through == state.trained_through):
             raise NothingToTrain(f"{len(state.plays)} plays in the log, none that the live model has not seen")
@@ -150,13 +161,12 @@ class Trainer:
 
     def _parent(self, state: LogState) -> "Rival | None":
         """The live model, if there is one that loads."""
-        for rival in self._rivals(state, 1):
-            return rival
-        return None
+        found = self._rivals(state, 1)
+        return found[0] if found else None
 
     def _rivals(self, state: LogState, count: int) -> "list[Rival]":
         found: list[Rival] = []
-        for version in dict.fromkeys(reversed(state.live)):
+        for version in state.served:
             record = state.versions.get(version)
             if record is None or len(found) == count:
                 continue
@@ -201,7 +211,8 @@ class Trainer:
             state.catalogue.tracks
         )  # tracks that nobody played yet: they are ranked too, as cold ones
         ids = [t for t in every if not state.catalogue.get(t).withdrawn]
-        inputs = TrackInputs.build(contents([state.catalogue.get(t) for t in ids], simf), self._model)
+        tracks = [state.catalogue.get(t) for t in ids]
+        inputs = TrackInputs.build(contents(tracks, simf), self._model)
         users = sorted({user for user, *_ in state.plays})
         people = UserInputs.build([profiles.get(user, NOBODY).vectors for user in users], self._model)
         kept = set(ids)
@@ -281,6 +292,12 @@ class Trainer:
             publisher.send([out])
         self._say(f"model {version.version}: {version.state}" + (f", {version.reason}" if version.reason else ", live"))
         return version
+
+
+def _text_width(state: LogState, default: int) -> int:
+    """Columns of the word vectors in the catalogue: those of whatever encoder the workers use."""
+    widths = [t.word_vectors.shape[1] for t in state.catalogue.tracks.values() if t.word_vectors is not None]
+    return int(widths[-1]) if widths else default
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import faust
@@ -47,7 +48,10 @@ class AudioStep:
                 if not message.key:
                     raise WrongUpload("a tombstone needs the track_id as its key")
                 return Out(topics.TRACK_FEATURES, f"{AUDIO}/".encode() + message.key, None, 0)
-            upload = decode(AudioUpload, message.value, registry=self._registry)
+            loop = asyncio.get_running_loop()  # not on the loop itself: a registry may have to be waited for
+            upload = await loop.run_in_executor(
+                None, partial(decode, AudioUpload, message.value, registry=self._registry)
+            )
             if message.key != upload.track_id.encode():
                 raise WrongUpload("the record's key must be its track_id in UTF-8")
             audio = await self._pool.describe(upload)

@@ -36,7 +36,7 @@ def attach(app: faust.App, topic: Any, table: Any, publisher: Publisher, registr
                     if message.key is not None:
                         table.pop(message.key, None)
                 else:
-                    check(message.key, message.value, registry)
+                    await app.loop.run_in_executor(None, check, message.key, message.value, registry)
                     table[message.key] = pack(message.offset, message.value)
             except MsamError as error:
                 log_dead(topics.USER_PROFILES, message, error)

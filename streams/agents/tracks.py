@@ -69,8 +69,13 @@ class TrackStep:
     def _withdraw(self, message: SourceMessage) -> list[Out]:
         if not message.key:
             raise WrongMetadata("a tombstone needs the track_id as its key")
-        parts = (AUDIO, SIGHTING, METADATA)
-        return [Out(topics.TRACK_FEATURES, f"{part}/".encode() + message.key, None, 0) for part in parts]
+        try:
+            message.key.decode()
+        except UnicodeDecodeError as error:
+            raise WrongMetadata("a tombstone's key must be a track_id in UTF-8") from error
+        gone = TrackFeature(message.key.decode(), METADATA)  # a record, not a tombstone: trained models know the track
+        parts = [Out(topics.TRACK_FEATURES, f"{part}/".encode() + message.key, None, 0) for part in (AUDIO, SIGHTING)]
+        return [*parts, Out(topics.TRACK_FEATURES, gone.key.encode(), encode(gone), 0)]
 
 
 def features_of(described: Sequence[TrackMetadata], encoder: TextEncoder, simf: SiMFState | None) -> list[TrackFeature]:

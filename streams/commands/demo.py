@@ -30,7 +30,7 @@ def demo(
 ) -> None:
     """Broker, topics, data, first model, worker, trainer, plays in, lists out, a hot swap and a cold track."""
     if data is not None and not (data / "plays.csv").is_file():
-        raise MsamError(f"{data} holds no plays.csv; `msam import` or `msam simulate` make such a folder")
+        raise MsamError(f"{data} holds no plays.csv; `msam simulate` makes such a folder")
     folder = Path(tempfile.mkdtemp(prefix="msam-demo-")) if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "kafka").exists():

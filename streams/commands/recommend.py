@@ -46,9 +46,16 @@ def _ask(url: str, base: str) -> dict[str, Any]:
             return found
     except urllib.error.HTTPError as error:
         with error:
-            raise MsamError(str(json.load(error).get("error", error.reason))) from error
-    except OSError as error:
+            raise MsamError(_reason(error, base)) from error
+    except (OSError, ValueError) as error:
         raise MsamError(f"no worker answers at {base}: start one with `msam worker`, or pass --worker URL") from error
+
+
+def _reason(error: urllib.error.HTTPError, base: str) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"{base} answers {error.code} {error.reason}; is it a worker?"
 
 
 def _why(reasons: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`msam replay`: backfill lists from plays; prints its plan unless told to execute."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -24,7 +25,9 @@ def replay(
     to_topic: Annotated[str, typer.Option(help="Topic that takes the lists; made where missing, never a live one.")],
     start: Annotated[str, typer.Option("--from", help="Append time: ISO 8601 (UTC) or Unix seconds.")],
     stop: Annotated[str | None, typer.Option("--to", help="Append time, exclusive; default: now.")] = None,
-    users: Annotated[Path | None, typer.Option(help="File with one user_id a line; default: everybody.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with one user_id a line; default: everybody.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model version; default: the live one.")] = None,
     execute: Annotated[bool, typer.Option("--execute", help="Do it; without, only the plan is shown.")] = False,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")] = None,
@@ -33,7 +36,7 @@ def replay(
     """Make the lists of a past range of plays again, into another topic; live state is not touched."""
     from streams.settings import load_settings
 
-    only = None if users is None else frozenset(users.read_text().split("\n")) - {""}
+    only = None if users is None else _ids(users)
     first, last = moment(start), None if stop is None else moment(stop)
     if last is not None and last <= first:
         raise ConfigError("--to must be later than --from")
@@ -50,7 +53,8 @@ def replay(
         from streams.stored_profiles import read_profiles
 
         torch.set_num_threads(1)
-        profiles = read_profiles(config, settings.text_encoder)
+        registry = settings.registry()
+        profiles = read_profiles(config, settings.text_encoder, registry)
         done = work.execute(
             config,
             plan,
@@ -59,9 +63,17 @@ def replay(
             n=settings.list_size,
             only=only,
             profile_of=profiles,
+            registry=registry,
             progress=_progress(plan.records),
         )
     _show(plan, done, as_json)
+
+
+def _ids(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.read_text(encoding="utf-8").splitlines()) - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--users {path} cannot be read: {error}") from error
 
 
 def moment(text: str) -> float:
@@ -70,15 +82,16 @@ def moment(text: str) -> float:
     >>> moment("1970-01-02T00:00:00")
     86400.0
     """
+    with contextlib.suppress(ValueError):
+        time = float(text)
+        if not 0 <= time < 1e11:
+            raise ConfigError(f"{text!r} is not a time; write 2026-01-31T12:00:00 or Unix seconds")
+        return time
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        time = datetime.fromisoformat(text)
+        date = datetime.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(f"{text!r} is not a time; write 2026-01-31T12:00:00 or Unix seconds") from error
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _progress(total: int) -> Callable[[int], None]:

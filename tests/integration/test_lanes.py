@@ -151,11 +151,6 @@ def test_an_open_transaction_is_invisible(place: Place) -> None:
     assert place.values(place.lists) == [] and place.raw(place.lists) == [b"half"], "the new owner aborted it"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="fenced while sending: flush() raises a SystemError around the KafkaException",
-    raises=SystemError,
-)
 def test_a_second_owner_shuts_the_first_one_out(place: Place) -> None:
     rows = Rows()
     first = place.lane(1, rows)
@@ -236,7 +231,6 @@ def commit_large(place: Place, size: int, topic: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.xfail(strict=True, reason="commit() aborts and sends the same refused record again for ever")
 def test_a_record_that_the_broker_refuses_is_an_error(place: Place) -> None:
     small = f"{place.lists}-small"
     create_topics(place.config, [TopicSpec(small, "k", 1, "delete", {"max.message.bytes": "2000"})])
@@ -246,7 +240,6 @@ def test_a_record_that_the_broker_refuses_is_an_error(place: Place) -> None:
     assert place.values(small) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a lane's producer takes 1 MB at most, and commit() tries for ever")
 def test_the_largest_dead_letter_fits(place: Place) -> None:
     """A dead letter is a play of up to the topic's 1 MiB with its error headers: it must not stop the lane."""
     letters = f"{place.lists}-letters"

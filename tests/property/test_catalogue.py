@@ -93,20 +93,17 @@ def test_the_last_record_of_a_key_counts(log: Log) -> None:
     assert content(folded([log[place] for place in kept], kept)) == content(folded(log))
 
 
-@pytest.mark.xfail(strict=True, reason="a metadata tombstone also drops the audio part")
 def test_a_described_track_that_comes_back_is_the_same_for_early_and_late_readers() -> None:
     log: Log = [("audio/a", sound("a", 1)), ("metadata/a", None), ("metadata/a", metadata("a", 2))]
     compacted = folded([log[0], log[2]], [0, 2])
     assert content(folded(log)) == content(compacted)
 
 
-@pytest.mark.xfail(strict=True, reason="the first sighting stands, compaction keeps the last")
 def test_two_sightings_are_the_same_for_early_and_late_readers() -> None:
     log: Log = [("sighting/a", sighting("a", 1)), ("sighting/a", sighting("a", 2))]
     assert content(folded(log)) == content(folded(log[1:], [1]))
 
 
-@pytest.mark.xfail(strict=True, reason="a tombstone of a sighting is ignored")
 def test_a_tombstone_of_a_sighting_takes_its_users_away() -> None:
     log: Log = [("sighting/a", sighting("a", 1)), ("sighting/a", None)]
     assert folded(log).get("a").users == ()
@@ -205,7 +202,6 @@ def test_following_in_steps_ends_at_the_same_tracks(log: Log, limit: int) -> Non
     assert mine == {name: plain(track) for name, track in made.tracks.items()}
 
 
-@pytest.mark.xfail(strict=True, reason="since(limit) returns newer contents than its version")
 @calm
 @given(log=logs(), limit=st.integers(1, 5))
 def test_a_version_names_one_content(log: Log, limit: int) -> None:

@@ -387,7 +387,6 @@ def test_revoke_lets_a_waiting_consumer_go() -> None:
     run(test, lambda: Bench(bound=2))
 
 
-@pytest.mark.xfail(strict=True, reason="a cancelled run never answers the batch that revoke() waits for")
 def test_revoke_after_the_run_was_cancelled_in_the_middle_of_a_call() -> None:
     async def test(bench: Bench) -> None:
         bench.step.gate.clear()
@@ -403,7 +402,6 @@ def test_revoke_after_the_run_was_cancelled_in_the_middle_of_a_call() -> None:
     run(test)
 
 
-@pytest.mark.xfail(strict=True, reason="wait_for of Python 3.11 swallows a cancellation that meets its result")
 def test_a_cancelled_run_ends_whatever_happens_at_that_moment() -> None:
     async def test(bench: Bench) -> None:
         for turns in range(5):
@@ -445,7 +443,6 @@ def test_a_fenced_lane_stops_and_the_others_go_on() -> None:
     run(test, lambda: Bench(partitions=2))
 
 
-@pytest.mark.xfail(strict=True, reason="plays of a lost partition count towards the bound until the next rebalance")
 def test_what_waits_on_a_fenced_lane_does_not_block_the_others() -> None:
     async def test(bench: Bench) -> None:
         fenced, other = bench.lanes

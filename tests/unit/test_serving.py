@@ -342,7 +342,6 @@ def test_an_undescribed_track_is_sighted_once_and_then_listed(service: Service) 
     assert any(item.track_id == "odd" for item in recommender.recommend([Query(("odd",))], TRACKS + 1)[0])
 
 
-@pytest.mark.xfail(strict=True, reason="forget() keeps what was sighted in a batch that was never committed")
 def test_a_sighting_whose_batch_failed_is_sent_again(service: Service) -> None:
     batch = [service.event("alice", "odd")]
     first = only(service.answer(batch))

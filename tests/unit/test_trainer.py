@@ -103,7 +103,7 @@ def judged(job: Trainer, state: LogState, candidate: ModelVersion) -> ModelVersi
 
 def test_the_gate_refuses_what_is_worse_by_more_than_the_margin(tmp_path: Path, bad: ModelVersion) -> None:
     state, good = state_of(plays()), made().version
-    state.versions, state.live = {good.version: good}, [good.version]
+    state.versions, state.live = {good.version: good}, good.version
     queries, targets = newest_plays(state, CONFIG.window, 0.5, good, {})
     figures = {
         version.version: score(load_model(version, state.catalogue, 0), queries, targets)["mrr@20"]
@@ -124,7 +124,7 @@ def test_the_gate_refuses_what_is_worse_by_more_than_the_margin(tmp_path: Path, 
 
 def test_a_better_candidate_is_accepted(tmp_path: Path, bad: ModelVersion) -> None:
     state, good = state_of(plays()), made().version
-    state.versions, state.live = {bad.version: bad}, [bad.version]
+    state.versions, state.live = {bad.version: bad}, bad.version
     found = judged(trainer(tmp_path, 0.0), state, good)
     assert found.state == "accepted" and found.metrics["gate_mrr@20"] > found.metrics["gate_best_mrr@20"]
 
@@ -134,7 +134,7 @@ def test_the_best_of_the_earlier_live_versions_counts(tmp_path: Path, bad: Model
     state, good = state_of(plays()), made().version
     other = made(2, 1).version
     state.versions = {version.version: version for version in (good, other)}
-    state.live = [good.version, other.version]
+    state.live = other.version
     found = judged(trainer(tmp_path), state, bad)
     assert found.state == "refused" and good.version in str(found.reason)
 
@@ -144,7 +144,7 @@ def test_without_a_live_model_or_new_plays_it_is_accepted(tmp_path: Path, bad: M
     job = trainer(tmp_path)
     assert job._parent(state) is None and job._judge(bad, state, None, {}) == bad
     seen = dataclasses.replace(good, trained_through=state.trained_through)
-    state.versions, state.live = {good.version: seen}, [good.version]
+    state.versions, state.live = {good.version: seen}, good.version
     found = judged(job, state, bad)
     assert found.state == "accepted" and found.metrics["gate_plays"] == 0.0
 
@@ -153,10 +153,10 @@ def test_rivals_are_the_newest_live_versions_that_load(tmp_path: Path, bad: Mode
     state, good, other = state_of(plays()), made().version, made(2, 1).version
     lost = ModelVersion("lost", uri=(tmp_path / "lost").as_uri(), sha256="0" * 64)
     state.versions = {version.version: version for version in (good, bad, other, lost)}
-    state.live = [good.version, bad.version, "never-announced", good.version, other.version, lost.version]
+    state.live = other.version
     told: list[str] = []
     job = Trainer(load_settings(home=tmp_path, bootstrap="localhost:1"), model=CONFIG, say=told.append)
-    assert [rival.record.version for rival in job._rivals(state, 5)] == [other.version, good.version, bad.version]
+    assert [rival.record.version for rival in job._rivals(state, 5)] == [other.version, bad.version, good.version]
     assert len(told) == 1 and "lost" in told[0]
     parent = job._parent(state)
     assert parent is not None and parent.record == other
