@@ -35,6 +35,11 @@ def main() -> None:
     except (MsamError, MethodError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        if type(error).__name__ != "KafkaException":  # by name: the client is not imported just to start up
+            raise
+        print(f"error: Kafka: {error}; is the broker reachable?", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

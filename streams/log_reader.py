@@ -56,6 +56,7 @@ def read_to_end(
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
         }
     )
     try:
@@ -70,7 +71,7 @@ def read_to_end(
                 places.append(TopicPartition(topic, partition, first))
         consumer.assign(places)
         while ends:
-            for message in consumer.consume(1000, timeout=1.0):
+            for message in consumer.consume(1000, timeout=0.1):
                 at, offset, error = message.partition(), message.offset(), message.error()
                 assert at is not None
                 if error is not None:

@@ -48,22 +48,27 @@ def restore(
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
         }
     )
+    # The end to reach is that of the whole log: a reader of committed records is told where an open transaction begins.
+    edges = Consumer({**config, "group.id": "msam-restore", "isolation.level": "read_uncommitted"})
     try:
         starts = {}
         for partition in partitions:
-            low, high = watermarks(consumer, topic, partition)
+            low, high = watermarks(edges, topic, partition)
             at = target.position(partition) + 1
             starts[partition] = at if low <= at <= high else low
         consumer.assign([TopicPartition(topic, p, at) for p, at in starts.items()])
-        return _drain(consumer, topic, set(partitions), target, batch, stop, progress)
+        return _drain(consumer, edges, topic, set(partitions), target, batch, stop, progress)
     finally:
         consumer.close()
+        edges.close()
 
 
 def _drain(
     consumer: Consumer,
+    edges: Consumer,
     topic: str,
     open_partitions: set[int],
     target: Target,
@@ -75,7 +80,8 @@ def _drain(
     while open_partitions and not stop():
         found: dict[int, list[tuple[bytes, bytes | None]]] = {}
         ends: dict[int, int] = {}
-        for message in consumer.consume(batch, timeout=1.0):
+        halted: set[int] = set()  # read up to where committed records end now
+        for message in consumer.consume(batch, timeout=0.1):
             partition, error = message.partition(), message.error()
             assert partition is not None
             if error is not None:
@@ -84,6 +90,7 @@ def _drain(
                 offset = message.offset()
                 assert offset is not None
                 ends[partition] = offset - 1
+                halted.add(partition)
                 continue
             key = message.key()
             if key is not None:
@@ -91,21 +98,20 @@ def _drain(
             offset = message.offset()
             assert offset is not None
             ends[partition] = max(ends.get(partition, -1), offset)
-            open_partitions.add(partition)
         for partition, position in ends.items():
             records = found.get(partition, [])
             target.write(partition, records, position)
             applied += len(records)
         progress(applied)
-        open_partitions -= _finished(consumer, topic, ends, open_partitions)
+        open_partitions -= _finished(edges, topic, ends, halted)
     return applied
 
 
-def _finished(consumer: Consumer, topic: str, ends: Mapping[int, int], partitions: set[int]) -> set[int]:
+def _finished(edges: Consumer, topic: str, ends: Mapping[int, int], partitions: set[int]) -> set[int]:
     """The partitions whose store stands at the end of the log."""
     done = set()
-    for partition in partitions & set(ends):
-        _, high = watermarks(consumer, topic, partition)
+    for partition in partitions:
+        _, high = watermarks(edges, topic, partition)
         if ends[partition] >= high - 1:
             done.add(partition)
     return done
