@@ -17,9 +17,15 @@ Place = tuple[str, int, int]  # topic, partition, offset
 PREFIX = "__streams.errors."
 
 
+def header_pairs(message: Message) -> list[tuple[str, bytes]]:
+    """Headers in their order; a name may occur more than once."""
+    pairs: Any = message.headers() or []
+    return [(name, bytes(value or b"")) for name, value in pairs]
+
+
 def headers_of(message: Message) -> dict[str, bytes]:
     """Headers as a mapping."""
-    return {name: bytes(value or b"") for name, value in message.headers() or []}  # type: ignore[misc, arg-type]
+    return dict(header_pairs(message))
 
 
 def key_of(message: Message) -> bytes | None:

@@ -13,7 +13,7 @@ from streams.records import Play, TrackMetadata, UserProfile
 from streams.serialization import SINGLE_OBJECT, encode, encode_confluent
 from streams.topics import DEAD_LETTERS, PLAYS, TRACK_METADATA, USER_PROFILES
 from tests.integration.system import START, System
-from tests.integration.taps import PREFIX, Answers, headers_of, key_of
+from tests.integration.taps import PREFIX, Answers, header_pairs, headers_of, key_of
 from tests.integration.workers import Worker
 
 USER = "poison-1"
@@ -87,8 +87,8 @@ def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Ca
     own = [("trace", b"\x00\xff"), ("trace", b"again")]
     with Answers(system.config) as answers:
         for name, key, value, options, _ in cases:
-            headers = [("case", name.encode()), *own, (f"{PREFIX}message", b"of an earlier failure")]
-            system.sender.send(topic, key, value, headers=headers, **options)
+            marked = [("case", name.encode()), *own, (f"{PREFIX}message", b"of an earlier failure")]
+            system.sender.send(topic, key, value, headers=marked, **options)
         places = system.sender.flush()
         letters = answers.wait(places, 40)
         after = [(f"after-{topic}-{n}", system.described[n], START + n) for n in range(12)]
@@ -103,8 +103,7 @@ def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Ca
         message = letter.message
         assert letter.record is None and message.topic() == DEAD_LETTERS, f"{topic}, {name}: answered"
         assert (key_of(message), message.value()) == (key, value), f"{topic}, {name}: not as it came"
-        headers = headers_of(message)
-        pairs = [(n, bytes(v or b"")) for n, v in message.headers() or []]  # type: ignore[misc, arg-type]
+        headers, pairs = headers_of(message), header_pairs(message)
         assert pairs[:3] == [("case", name.encode()), *own], f"{topic}, {name}: headers are not kept"
         assert [n.removeprefix(PREFIX) for n, _ in pairs[3:]] == NAMES, f"{topic}, {name}"
         at = (headers[f"{PREFIX}topic"].decode(), int(headers[f"{PREFIX}partition"]), int(headers[f"{PREFIX}offset"]))

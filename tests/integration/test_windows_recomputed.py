@@ -12,6 +12,7 @@ import pytest
 from streams.partitioner import partition_for
 from streams.records import Play
 from streams.serialization import encode
+from tests.integration.registry_server import PLAY_ID
 from tests.integration.system import GROUP, System
 from tests.integration.taps import Answers, Place
 from tests.integration.workers import ROOT, Worker
@@ -30,9 +31,9 @@ def assert_clean(system: System) -> dict[str, Any]:
 
 
 def test_after_a_run_by_hand(system: System) -> None:
-    system.shared()
     script = str(ROOT / "tests" / "recompute_windows.py")
     command = [sys.executable, script, "--bootstrap", system.bootstrap, "--group", GROUP]
+    command += ["--schema-id", str(PLAY_ID)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[:2000]
     report = json.loads(done.stdout)
