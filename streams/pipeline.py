@@ -42,10 +42,20 @@ class SourceEvent(Protocol):
 
 @dataclass(slots=True)
 class Result:
-    """What follows from the records of one lane in one batch."""
+    """What follows from the records of one lane in one batch; bytes are made only when it is committed.
 
-    outs: list[Out] = field(default_factory=list)
-    state: dict[bytes, bytes] = field(default_factory=dict)
+    The model's thread is the scarce one, and turning records into bytes needs nothing of the model.
+    """
+
+    outs: list[Callable[[], Out]] = field(default_factory=list)
+    state: dict[bytes, Callable[[], bytes]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.outs or self.state)
+
+    def commit(self, lane: Lane, mark: int) -> None:
+        """Make the bytes and commit them in one transaction. Blocking."""
+        lane.commit([out() for out in self.outs], {key: value() for key, value in self.state.items()}, mark)
 
 
 class Step(Protocol):
@@ -155,13 +165,15 @@ class Pipeline:
             await asyncio.sleep(left)
 
     def _take(self) -> list[SourceEvent]:
-        """Up to one batch, fairly over the lanes that have nothing in flight."""
+        """Up to one batch, from the lanes that have nothing in flight, the longest waiting first.
+
+        Under load one lane fills a batch: one transaction for it, and the other lanes' batch is inferred meanwhile.
+        """
         batch: list[SourceEvent] = []
         free = [p for p in self._pending if p not in self._flying and p not in self.lost and self._pending[p]]
-        for count, partition in enumerate(free):
+        for partition in sorted(free, key=lambda p: self._pending[p][0].message.timestamp):
             pending = self._pending[partition]
-            share = -(-(self._batch - len(batch)) // (len(free) - count))
-            batch.extend(pending.popleft() for _ in range(min(share, len(pending))))
+            batch.extend(pending.popleft() for _ in range(min(self._batch - len(batch), len(pending))))
         if batch:
             self._last = time.monotonic()
             self._waiting -= len(batch)
@@ -190,8 +202,8 @@ class Pipeline:
             result = (await barrier)[partition]
             mark = max(mine[-1].message.offset, lane.mark)
             loop = asyncio.get_running_loop()
-            if result.outs or result.state or mark > lane.mark:
-                await loop.run_in_executor(self.io, lane.commit, result.outs, result.state, mark)
+            if result or mark > lane.mark:
+                await loop.run_in_executor(self.io, result.commit, lane, mark)
             for event in mine:
                 event.ack()
             self._progress = time.monotonic()

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from streams import topics
 from streams.catalogue import SIGHTING
@@ -150,7 +151,7 @@ class PlayStep:
             Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep
         )
         self._windows[message.partition][play.user_id] = window
-        result.state[play.user_id.encode()] = encode_window(window)
+        result.state[play.user_id.encode()] = partial(encode_window, window)
         self._sight(play, result)
         profile = self.profile(message.partition, play.user_id)
         entries = window.as_of(message.partition, message.offset, self._k)
@@ -178,7 +179,8 @@ class PlayStep:
             return
         self._sighted.add(play.track_id)
         feature = TrackFeature(play.track_id, SIGHTING, users=(play.user_id,))
-        result.outs.append(Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0))
+        sighting = Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0)
+        result.outs.append(lambda: sighting)
 
     def _lists(self, asked: Sequence[_Asked]) -> list[tuple[Item, ...] | MsamError]:
         assert self.recommender is not None
@@ -195,7 +197,7 @@ class PlayStep:
                 lists.append(ModelFailed(f"model {self.recommender.version} failed on this play: {error!r}"))
         return lists
 
-    def _answer(self, question: _Asked, items: tuple[Item, ...]) -> Out:
+    def _answer(self, question: _Asked, items: tuple[Item, ...]) -> Callable[[], Out]:
         assert self.recommender is not None
         message, play = question.message, question.play
         source = Source(topics.PLAYS, message.partition, message.offset, play.played_at, play.track_id)
@@ -208,12 +210,16 @@ class PlayStep:
             question.profile.version,
             source,
         )
-        return Out(topics.RECOMMENDATIONS, play.user_id.encode(), encode(record), message.partition)
+        return partial(_list_out, record, message.partition)
 
-    def _dead(self, message: SourceMessage, error: MsamError) -> Out:
+    def _dead(self, message: SourceMessage, error: MsamError) -> Callable[[], Out]:
         self._metrics.dead.labels(topics.PLAYS).inc()
         log_dead(topics.PLAYS, message, error)
-        return to_out(topics.PLAYS, message, error)
+        return partial(to_out, topics.PLAYS, message, error)
+
+
+def _list_out(record: Recommendation, partition: int) -> Out:
+    return Out(topics.RECOMMENDATIONS, record.user_id.encode(), encode(record), partition)
 
 
 def log_dead(topic: str, message: SourceMessage, error: Exception) -> None:

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     slack: int = Field(16, ge=0, le=1000, description="Plays kept beyond k, so that an older window can be cut out.")
     list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")
     batch: int = Field(32, ge=1, le=1024, description="Most plays in one micro-batch.")
-    linger: float = Field(0.015, ge=0, le=1, description="Seconds between model calls while batches are small.")
+    linger: float = Field(0.03, ge=0, le=1, description="Seconds between model calls while batches are small.")
     data_dir: Path | None = Field(None, description="State of one worker (RocksDB); default: home/worker.")
     model_store: Path | None = Field(None, description="Directory of model artifacts; default: home/models.")
     registry_url: str | None = Field(None, description="Schema Registry (Confluent API), for framed messages.")

@@ -21,7 +21,6 @@ class Observer:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 10,
             }
         )
         names = partitions_of(self._consumer, topics.RECOMMENDATIONS)
