@@ -59,7 +59,9 @@ class StreamApp(faust.App):
             self.registry = PatientRegistry(registry, self.stopping)
         self.publisher = Publisher(self.kafka)
         self.features = ThreadPoolExecutor(1, "features")
-        self.watch = ModelWatch(self.catalogue, refused=lambda error: self.metrics.refused.inc())
+        self.watch = ModelWatch(
+            self.catalogue, n=settings.list_size, half=settings.half(), refused=lambda error: self.metrics.refused.inc()
+        )
         self.feeds = [
             TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
             TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
@@ -104,7 +106,7 @@ class StreamApp(faust.App):
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
-        profiles.attach(self, self._source(topics.USER_PROFILES), people, self.publisher, self.registry)
+        profiles.attach(self, self._source(topics.USER_PROFILES), people, self.publisher, self.metrics, self.registry)
 
     def _build_audio(self) -> None:
         from streams.audio_intake import AudioPool
@@ -339,7 +341,7 @@ def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=1.0,
-        broker_session_timeout=10.0,
+        broker_session_timeout=20.0,
         broker_heartbeat_interval=2.0,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=1024,

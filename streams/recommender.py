@@ -4,26 +4,38 @@ Every model call has one shape (`WINDOW_BATCH` windows, `TRACK_BATCH` tracks), s
 was in its batch. Not thread-safe: one thread calls it.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from msam.checkpoint import Checkpoint
 from msam.features.audio import AUDIO_GROUPS
-from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, pad_users, score, stack_windows
+from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, pad_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
+from msam.network.precision import half_recurrent
+from msam.network.ranked import Call, Ranking, eager, traced
 from msam.network.sides import TrackSide, UserSide
 from msam.simf import SiMFState
 from streams.catalogue import Catalogue, Track
 from streams.content import contents
+from streams.errors import MsamError
 from streams.records import Item, Reasons
 
+log = logging.getLogger(__name__)
+Arguments = tuple[Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide]
 _ROOM = 1024  # the table of tracks grows by this many rows
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
+
+
+class ModelError(MsamError):
+    """A model's answer is not usable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +50,9 @@ class Query:
 class Recommender:
     """Lists of one model version; follows the catalogue as it changes."""
 
-    def __init__(self, checkpoint: Checkpoint, simf: SiMFState, catalogue: Catalogue) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, simf: SiMFState, catalogue: Catalogue, n: int = 20, half: bool = False
+    ) -> None:
         self.version = checkpoint.version
         self.model = checkpoint.model
         self.simf = simf
@@ -59,7 +73,10 @@ class Recommender:
         self._units = torch.zeros(width, self.model.config.state)
         self._nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
         self._place(self._tracks, list(range(self.trained)))
-        self._shapes = self._agreeing_shapes()
+        self._n = n
+        self._fast = half_recurrent(self.model) if half else self.model
+        self._calls: dict[int, Call] = {}
+        self._compile()
 
     # -- the catalogue ----------------------------------------------------------------------------------------
 
@@ -88,6 +105,7 @@ class Recommender:
         self._units = torch.cat([self._units, self._units.new_zeros(extra, self._units.shape[1])])
         self._mask = torch.cat([self._mask, torch.full((extra,), -torch.inf)])
         self._artist = np.concatenate([self._artist, np.full(extra, -1, dtype=np.int64)])
+        self._compile()
 
     @torch.inference_mode()
     def _place(self, tracks: Sequence[Track], rows: Sequence[int]) -> None:
@@ -111,94 +129,97 @@ class Recommender:
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
         return TrackInputs.build(contents(tracks, self.simf), self.model.config)
 
-    @torch.inference_mode()
-    def _agreeing_shapes(self) -> tuple[int, ...]:
-        """The batch shapes that may stand for one another here: a small batch then need not pay for a full one.
+    def _compile(self) -> None:
+        """Trace the model call in every batch shape, and keep the shapes that may stand for one another here.
 
-        Matrix products of other shapes may sum in another order, by library and CPU; so it is tried, on windows of
-        every length, and a shape with one different bit is not used.
+        Matrix products of other shapes may sum in another order, by library and CPU, and a trace may miss a branch. So
+        each is tried on windows of every length against the plain call, and one with a different bit is not used.
         """
         rows, size = max(len(self.ids), 1), self.model.config.window
-        windows = [[(b * 7 + j * 3) % rows for j in range(1 + b % size)] for b in range(WINDOW_BATCH)]
-        users = pad_users(self._nobody.head(0), WINDOW_BATCH)
-        whole, _ = score(self.model, self._side, self._rows, stack_windows(windows, size, WINDOW_BATCH), users)
-        agreeing = []
-        for shape in _SMALL:
-            parts = [
-                score(
-                    self.model,
-                    self._side,
-                    self._rows,
-                    stack_windows(windows[at : at + shape], size, shape),
-                    pad_users(self._nobody.head(0), shape),
-                )[0]
-                for at in range(0, WINDOW_BATCH, shape)
-            ]
-            if torch.equal(torch.cat(parts), whole):
-                agreeing.append(shape)
-        return (*agreeing, WINDOW_BATCH)
+        windows = [[(b * 7 + j * 3) % rows for j in range(b % (size + 1))] for b in range(WINDOW_BATCH)]
+        plain = eager(self._fast, self._n)
+        whole = self._run(plain, stack_windows(windows, size, WINDOW_BATCH))
+        self._calls = {}
+        for shape in (*_SMALL, WINDOW_BATCH):
+            parts = [stack_windows(windows[at : at + shape], size, shape) for at in range(0, WINDOW_BATCH, shape)]
+            call = traced(self._fast, self._n, *self._arguments(parts[0]))
+            answers = [torch.cat(field) for field in zip(*(self._run(call, part) for part in parts), strict=True)]
+            if all(torch.equal(one, other) for one, other in zip(answers, whole, strict=True)):
+                self._calls[shape] = call
+        self._calls.setdefault(WINDOW_BATCH, plain)
+        log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
+
+    def _arguments(self, window: Tensor, users: UserSide | None = None) -> Arguments:
+        if users is None:
+            users = pad_users(self._nobody.head(0), len(window))
+        return window, self._rows, self._units, self._mask, self._side, users
+
+    def _run(self, call: Call, window: Tensor) -> Ranking:
+        return call(*self._arguments(window))
 
     # -- lists ------------------------------------------------------------------------------------------------
 
     def recommend(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
         """The top n of every query, best first, with scores p = softmax(U h*) and reasons."""
+        return [made() for made in self.prepare(queries, n)]
+
+    def prepare(self, queries: Sequence[Query], n: int) -> list[Callable[[], tuple[Item, ...]]]:
+        """`recommend`, the model's part done: each list is put into words when it is called for, on any thread."""
         if not bool((self._mask > -torch.inf).any()):
-            return [() for _ in queries]
-        lists: list[tuple[Item, ...]] = []
+            return [tuple for _ in queries]
+        lists: list[Callable[[], tuple[Item, ...]]] = []
         for start in range(0, len(queries), WINDOW_BATCH):
             lists.extend(self._call(queries[start : start + WINDOW_BATCH], n))
         return lists
 
-    @torch.inference_mode()
-    def _call(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
-        model, size = self.model, self.model.config.window
+    def _call(self, queries: Sequence[Query], n: int) -> list[Callable[[], tuple[Item, ...]]]:
+        size = self.model.config.window
         windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
-        shape = next(shape for shape in self._shapes if shape >= len(queries))
+        shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
         window = stack_windows(windows, size, shape)
         users = pad_users(UserSide.cat([self._profile(query) for query in queries]), shape)
-        logits, hidden = score(model, self._side, self._rows, window, users)
-        logits += self._mask
-        best, rows = logits.topk(min(n, len(self.ids)), dim=1)
-        scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
-        why = model.explain(hidden, self._side, window, users)
-        flat = window.clamp(min=0)
-        near = torch.einsum("bnd,bkd->bnk", self._units[rows], self._units[flat])
-        near = near.masked_fill((window < 0).unsqueeze(1), -torch.inf).argmax(2)
+        call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
+        found = call(*self._arguments(window, users))
+        if bool(found.scores.isnan().any()):
+            raise ModelError(f"model {self.version}: the scores are not numbers")
         table = _Table(
             windows=window.numpy(),
-            rows=rows.numpy(),
-            scores=scores.tolist(),
-            near=near.tolist(),
-            gamma=why.gamma.tolist(),
-            audio=why.beta.argmax(2).tolist(),
-            heard=(why.beta.sum(2) > 0).tolist(),
-            word=why.alpha.argmax(2).tolist(),
-            read=(why.alpha.sum(2) > 0).tolist(),
+            rows=found.rows.numpy(),
+            scores=found.scores.tolist(),
+            near=found.near.tolist(),
+            gamma=found.gamma.tolist(),
+            audio=found.beta.argmax(2).tolist(),
+            heard=(found.beta.sum(2) > 0).tolist(),
+            word=found.alpha.argmax(2).tolist(),
+            read=(found.alpha.sum(2) > 0).tolist(),
+            tracks=tuple(self._tracks),
+            artists=self._artist.copy(),
+            silent=(self._mask == -torch.inf).numpy(),
         )
-        return [self._items(table, b) for b in range(len(queries))]
+        return [partial(self._items, table, b) for b in range(len(queries))]
 
     def _items(self, table: "_Table", b: int) -> tuple[Item, ...]:
         window, items = table.windows[b].tolist(), []
         known = {row for row in window if row >= 0}
-        artists = {a for a in self._artist[sorted(known)].tolist() if a >= 0}
+        artists = {a for a in table.artists[sorted(known)].tolist() if a >= 0}
         rows = table.rows[b].tolist()
         for rank, (row, p) in enumerate(zip(rows, table.scores[b], strict=True), 1):
-            if p == 0.0 and float(self._mask[row]) == -np.inf:
+            if p == 0.0 and table.silent[row]:
                 break  # fewer tracks than places in the list
-            kind = self._kind(row, known, artists)
+            kind = self._kind(table, row, known, artists)
             reasons = self._reasons(kind, table, b, table.near[b][rank - 1], window) if known else Reasons(kind)
             items.append(Item(self.ids[row], p, rank, reasons))
         return tuple(items)
 
-    def _kind(self, row: int, known: set[int], artists: set[int]) -> str:
+    def _kind(self, table: "_Table", row: int, known: set[int], artists: set[int]) -> str:
         if row in known:
             return "repeat"
-        if int(self._artist[row]) in artists:
+        if int(table.artists[row]) in artists:
             return "artist"
         return "similar" if row < self.trained else "discovery"
 
     def _reasons(self, kind: str, table: "_Table", b: int, k: int, window: Sequence[int]) -> Reasons:
-        play = self._tracks[window[k]]
+        play = table.tracks[window[k]]
         gamma = table.gamma[b][k]
         group = AUDIO_GROUPS[table.audio[b][k]] if table.heard[b][k] else None
         place = table.word[b][k]
@@ -230,3 +251,6 @@ class _Table:
     heard: list[list[bool]]
     word: list[list[int]]
     read: list[list[bool]]
+    tracks: tuple[Track, ...]  # the catalogue as it was
+    artists: NDArray[np.int64]
+    silent: NDArray[np.bool_]

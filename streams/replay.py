@@ -80,10 +80,11 @@ def execute(
     only: frozenset[str] | None,
     profile_of: Callable[[str], Profile] = lambda user: NOBODY,
     registry: Registry | None = None,
+    half: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Carry out a plan; returns the number of lists published."""
-    recommender = _recommender(config, plan.model)
+    recommender = _recommender(config, plan.model, n, half)
     _make_topic(config, plan)
     publisher = Publisher(config)
     done = 0
@@ -100,14 +101,14 @@ def execute(
     return done
 
 
-def _recommender(config: Mapping[str, str], version: str) -> Recommender:
+def _recommender(config: Mapping[str, str], version: str, n: int, half: bool) -> Recommender:
     catalogue = Catalogue()
     for message in read_to_end(config, topics.TRACK_FEATURES):
         key, value, offset = key_of(message), message.value(), message.offset()
         if key is not None and offset is not None:
             catalogue.fold(key.decode(), None if value is None else decode(TrackFeature, value), offset)
     record = next(v for v in read_versions(config)[0] if v.version == version)
-    return load_model(record, catalogue, wait=0)
+    return load_model(record, catalogue, wait=0, n=n, half=half)
 
 
 def _make_topic(config: Mapping[str, str], plan: ReplayPlan) -> None:

@@ -32,7 +32,9 @@ def artifact_path(uri: str) -> Path:
     return Path(unquote(parsed.path))
 
 
-def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -> Recommender:
+def load_model(
+    record: ModelVersion, catalogue: Catalogue, wait: float = 60.0, n: int = 20, half: bool = False
+) -> Recommender:
     """Load, verify and warm up one version; ModelRefused says what is wrong with it.
 
     Waits until the catalogue holds what the model was trained on, so that its rows find their features.
@@ -53,7 +55,7 @@ def load_model(record: ModelVersion, catalogue: Catalogue, wait: float = 60.0) -
         simf = SiMFState.from_arrays(
             {name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)}
         )
-        recommender = Recommender(loaded, simf, catalogue)
+        recommender = Recommender(loaded, simf, catalogue, n, half)
         while recommender.sync(1024):
             pass
         recommender.recommend([], 1)
@@ -69,12 +71,15 @@ class ModelWatch:
         self,
         catalogue: Catalogue,
         channel: str = "live",
+        n: int = 20,
+        half: bool = False,
         refused: Callable[[ModelRefused], None] = lambda error: None,
     ) -> None:
         self.versions: dict[str, ModelVersion] = {}
         self.wanted: str | None = None
         self.serving: str | None = None
         self._channel = channel
+        self._n, self._half = n, half
         self._catalogue = catalogue
         self._refused = refused
         self._next: Recommender | None = None
@@ -125,7 +130,7 @@ class ModelWatch:
                 if record is None:
                     raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
                 log.info("model %s: loading", version)
-                found = load_model(record, self._catalogue)
+                found = load_model(record, self._catalogue, n=self._n, half=self._half)
                 self._simf, self._next = found.simf, found
                 log.info("model %s: verified, goes live between two batches", version)
             except ModelRefused as error:

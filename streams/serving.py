@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from streams import topics
@@ -26,6 +26,9 @@ from streams.windows import Entry, Window, decode_window, encode_window
 log = logging.getLogger(__name__)
 _TRACKS_A_BATCH = 64  # changed tracks taken in between two batches: bounds what a flood of metadata may cost a play
 _WINDOWS_KEPT = 50_000
+
+
+Made = Callable[[], tuple[Item, ...]]
 
 
 class WrongPlay(MsamError):
@@ -182,35 +185,35 @@ class PlayStep:
         sighting = Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0)
         result.outs.append(lambda: sighting)
 
-    def _lists(self, asked: Sequence[_Asked]) -> list[tuple[Item, ...] | MsamError]:
+    def _lists(self, asked: Sequence[_Asked]) -> list[Made | MsamError]:
         assert self.recommender is not None
         queries = [question.query for question in asked]
         try:
-            return list(self.recommender.recommend(queries, self._n))
+            return list(self.recommender.prepare(queries, self._n))
         except Exception:
             log.exception("the model failed on a batch; its plays are tried one by one")
-        lists: list[tuple[Item, ...] | MsamError] = []
+        lists: list[Made | MsamError] = []
         for query in queries:
             try:
-                lists.extend(self.recommender.recommend([query], self._n))
+                lists.extend(self.recommender.prepare([query], self._n))
             except Exception as error:
                 lists.append(ModelFailed(f"model {self.recommender.version} failed on this play: {error!r}"))
         return lists
 
-    def _answer(self, question: _Asked, items: tuple[Item, ...]) -> Callable[[], Out]:
+    def _answer(self, question: _Asked, made: Made) -> Callable[[], Out]:
         assert self.recommender is not None
         message, play = question.message, question.play
         source = Source(topics.PLAYS, message.partition, message.offset, play.played_at, play.track_id)
-        record = Recommendation(
+        blank = Recommendation(
             play.user_id,
-            items,
+            (),
             self.recommender.version,
             self.recommender.catalogue_version,
             0,
             question.profile.version,
             source,
         )
-        return partial(_list_out, record, message.partition)
+        return partial(_list_out, blank, made, message.partition)
 
     def _dead(self, message: SourceMessage, error: MsamError) -> Callable[[], Out]:
         self._metrics.dead.labels(topics.PLAYS).inc()
@@ -218,7 +221,8 @@ class PlayStep:
         return partial(to_out, topics.PLAYS, message, error)
 
 
-def _list_out(record: Recommendation, partition: int) -> Out:
+def _list_out(blank: Recommendation, made: Made, partition: int) -> Out:
+    record = replace(blank, items=made())
     return Out(topics.RECOMMENDATIONS, record.user_id.encode(), encode(record), partition)
 
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")
     batch: int = Field(32, ge=1, le=1024, description="Most plays in one micro-batch.")
     linger: float = Field(0.03, ge=0, le=1, description="Seconds between model calls while batches are small.")
+    precision: Literal["auto", "f32"] = Field(
+        "auto", description="auto: the LSTMs in bfloat16 where the CPU multiplies it; f32: never."
+    )
     data_dir: Path | None = Field(None, description="State of one worker (RocksDB); default: home/worker.")
     model_store: Path | None = Field(None, description="Directory of model artifacts; default: home/models.")
     registry_url: str | None = Field(None, description="Schema Registry (Confluent API), for framed messages.")
@@ -91,6 +94,14 @@ class Settings(BaseSettings):
         if found is None:
             raise NotReady("no Kafka broker: start one with `msam kafka start`, or pass --bootstrap host:port")
         return found
+
+    def half(self) -> bool:
+        """Whether the recurrences run in bfloat16 on this machine."""
+        if self.precision == "f32":
+            return False
+        from msam.network.precision import native_bfloat16
+
+        return native_bfloat16()
 
     def registry(self) -> "Registry | None":
         """Where framed messages' schemas are looked up, if anywhere."""

@@ -6,6 +6,7 @@ import faust
 
 from streams import topics
 from streams.errors import MsamError
+from streams.metrics import Metrics
 from streams.profiles import pack
 from streams.publishing import Publisher
 from streams.records import UserProfile
@@ -24,7 +25,9 @@ def check(key: bytes | None, value: bytes, registry: Registry | None) -> None:
         raise WrongProfile("the record's key must be the profile's user_id in UTF-8")
 
 
-def attach(app: faust.App, topic: Any, table: Any, publisher: Publisher, registry: Registry | None) -> None:
+def attach(
+    app: faust.App, topic: Any, table: Any, publisher: Publisher, metrics: Metrics, registry: Registry | None
+) -> None:
     """Keep the table; what cannot be read goes to dead-letters."""
 
     @app.agent(topic, name="profiles")
@@ -39,6 +42,7 @@ def attach(app: faust.App, topic: Any, table: Any, publisher: Publisher, registr
                     await app.loop.run_in_executor(None, check, message.key, message.value, registry)
                     table[message.key] = pack(message.offset, message.value)
             except MsamError as error:
+                metrics.dead.labels(topics.USER_PROFILES).inc()
                 log_dead(topics.USER_PROFILES, message, error)
                 await app.loop.run_in_executor(None, publisher.send, [to_out(topics.USER_PROFILES, message, error)])
             event.ack()

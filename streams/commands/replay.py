@@ -64,6 +64,7 @@ def replay(
             only=only,
             profile_of=profiles,
             registry=registry,
+            half=settings.half(),
             progress=_progress(plan.records),
         )
     _show(plan, done, as_json)

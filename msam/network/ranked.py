@@ -1,0 +1,84 @@
+"""From windows to ranked tracks in one call, traced so that it runs without Python between its operations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from msam.network.model import MSAM
+from msam.network.sides import TrackSide, UserSide
+
+
+class Ranking(NamedTuple):
+    """The best n of N tracks for B windows, and what explains them."""
+
+    rows: Tensor  # int64 [B, n] best first
+    scores: Tensor  # [B, n] p = softmax over all N (Eq. 26)
+    near: Tensor  # int64 [B, n] the play of the window whose row is nearest by cosine
+    gamma: Tensor  # [B, K, 3] modality weights
+    beta: Tensor  # [B, K, G] weights of the audio groups
+    alpha: Tensor  # [B, K, P] weights of the tracks' words
+
+
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide], Ranking]
+
+
+class Ranked(nn.Module):
+    """The whole computation of a batch of lists; tensors in, tensors out."""
+
+    def __init__(self, model: MSAM, n: int) -> None:
+        super().__init__()
+        self.model = model
+        self.n = n
+
+    def forward(self, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, *sides: Tensor) -> Ranking:
+        """window int64 [B, K], rows and units [N, 2d], offsets [N] (-inf: never), then TrackSide and UserSide."""
+        width = len(TrackSide._fields)
+        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:])
+        hidden = self.model(side, window, users)
+        logits = self.model.logits(hidden, rows, window) + offsets
+        best, found = logits.topk(self.n, dim=1)
+        scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
+        near = torch.einsum("bnd,bkd->bnk", units[found], units[window.clamp(min=0)])
+        near = near.masked_fill((window < 0).unsqueeze(1), -torch.inf).argmax(2)
+        why = self.model.explain(hidden, side, window, users)
+        return Ranking(found, scores, near, why.gamma, why.beta, why.alpha)
+
+
+def eager(model: MSAM, n: int) -> Call:
+    """The computation run operation by operation."""
+    ranked = Ranked(model, n).eval()
+
+    @torch.inference_mode()
+    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
+        found: Ranking = ranked(window, rows, units, offsets, *side, *users)
+        return found
+
+    return call
+
+
+def traced(
+    model: MSAM, n: int, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+) -> Call:
+    """The computation as one graph for inputs of these shapes.
+
+    Python lets go of its lock at every torch operation and may wait for it after each; a graph does so once. The
+    caller compares it with `eager` before relying on it.
+    """
+    with warnings.catch_warnings(), torch.inference_mode():
+        # trace is to give way to compile, which needs a C++ compiler on the machine that serves; what the tracer
+        # cannot be sure of, the caller's comparison tells.
+        warnings.simplefilter("ignore")
+        graph = torch.jit.trace(  # type: ignore[no-untyped-call]
+            Ranked(model, n).eval(), (window, rows, units, offsets, *side, *users), check_trace=False
+        )
+
+    @torch.inference_mode()
+    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
+        return Ranking(*graph(window, rows, units, offsets, *side, *users))
+
+    return call
