@@ -73,9 +73,6 @@ def _run(app: Any, log_level: str, log_json: bool) -> None:
     import torch
 
     torch.set_num_threads(1)  # the same bits whatever the machine's load, and room for the other threads
-    sys.setswitchinterval(
-        0.0002
-    )  # torch lets go of the GIL at every operation: waiting 5 ms for it each time is too long
     handler = logging.StreamHandler(sys.stdout if log_json else sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if log_json else plain)

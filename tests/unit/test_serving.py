@@ -66,6 +66,18 @@ class At:
 
 
 @dataclass
+class Made:
+    """A result whose bytes are made."""
+
+    outs: list[Out]
+    state: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, result: Result) -> Made:
+        return cls([out() for out in result.outs], {key: value() for key, value in result.state.items()})
+
+
+@dataclass
 class Rows:
     """A table in memory."""
 
@@ -74,7 +86,7 @@ class Rows:
     def get(self, partition: int, key: bytes) -> bytes | None:
         return self.rows.get((partition, key))
 
-    def commit(self, results: dict[int, Result]) -> None:
+    def commit(self, results: dict[int, Made]) -> None:
         for partition, result in results.items():
             self.rows.update({(partition, key): value for key, value in result.state.items()})
 
@@ -124,10 +136,11 @@ class Service:
         self.ends[partition] += 1
         return Event(Message(partition, offset, key, value, **changes))
 
-    def answer(self, batch: Sequence[Event], marks: dict[int, int] | None = None) -> dict[int, Result]:
+    def answer(self, batch: Sequence[Event], marks: dict[int, int] | None = None) -> dict[int, Made]:
         partitions = sorted({event.message.partition for event in batch})
         lanes = {p: cast(Lane, At(p, (marks or {}).get(p, -1))) for p in partitions}
-        return self.step(lanes, cast(Sequence[SourceEvent], batch))
+        results = self.step(lanes, cast(Sequence[SourceEvent], batch))
+        return {partition: Made.of(result) for partition, result in results.items()}
 
 
 @pytest.fixture
@@ -142,7 +155,7 @@ def lists(outs: Iterable[Out]) -> list[Recommendation]:
     return [decode(Recommendation, out.value or b"") for out in outs if out.topic == topics.RECOMMENDATIONS]
 
 
-def only(results: dict[int, Result]) -> Result:
+def only(results: dict[int, Made]) -> Made:
     (result,) = results.values()
     return result
 
