@@ -115,8 +115,11 @@ class LocalKafka:
     def _running(self, state: BrokerState | None) -> psutil.Process | None:
         """The broker's process: our own child, which needs no look at its arguments, or the one that `state` names."""
         if self._process is not None and self._process.poll() is None:  # poll also reaps it when it has died
-            with contextlib.suppress(psutil.Error):
-                return psutil.Process(self._process.pid)
+            with contextlib.suppress(psutil.Error, subprocess.TimeoutExpired):
+                process = psutil.Process(self._process.pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+                self._process.wait(10)  # its first thread has ended and the others are about to
         return state.process() if state is not None else None
 
     @contextlib.contextmanager
