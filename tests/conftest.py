@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: one real broker a session, the real data, names that no other test uses."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 from streams.local_kafka import LocalKafka
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A run that was put in the background of a shell has SIGINT ignored, and so would have every process it starts; with a
+# handler here they start with the default again, as they do for somebody at a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
