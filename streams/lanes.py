@@ -87,9 +87,10 @@ class Lane:
             except KafkaException as error:
                 self._recover(error.args[0])
             except SystemError as error:  # how flush() reports that the producer was fenced while it was sending
-                if not isinstance(error.__cause__, KafkaException):
-                    raise
-                self._recover(error.__cause__.args[0])
+                if isinstance(error.__cause__, KafkaException):
+                    self._recover(error.__cause__.args[0])
+                else:  # at times without saying so: the next call does
+                    self._abort()
         self.mark = mark
         self._store.write(self.partition, [*state.items(), (MARK_KEY, encode_mark(mark))], self._position)
 
@@ -133,6 +134,8 @@ class Lane:
         while True:
             try:
                 return self._producer.abort_transaction(_TIMEOUT)
+            except SystemError as error:
+                raise LaneFenced(f"partition {self.partition}: its producer is of no more use ({error})") from error
             except KafkaException as error:
                 again = error.args[0]
                 if again.code() in _FENCED or again.fatal() or not again.retriable():
