@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from streams import topics
-from streams.catalogue import Catalogue
+from streams.catalogue_log import read_catalogue
 from streams.errors import MsamError, NotReady
 from streams.log_reader import end_offsets, key_of, partitions_of, read_to_end
 from streams.model_log import read_versions
@@ -19,7 +19,7 @@ from streams.partitioner import partition_for
 from streams.profiles import NOBODY, Profile
 from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
-from streams.records import Play, Recommendation, Source, TrackFeature
+from streams.records import Play, Recommendation, Source
 from streams.registry import RegistryUnavailable
 from streams.serialization import Registry, decode, encode
 from streams.served import load_model
@@ -102,13 +102,8 @@ def execute(
 
 
 def _recommender(config: Mapping[str, str], version: str, n: int, half: bool) -> Recommender:
-    catalogue = Catalogue()
-    for message in read_to_end(config, topics.TRACK_FEATURES):
-        key, value, offset = key_of(message), message.value(), message.offset()
-        if key is not None and offset is not None:
-            catalogue.fold(key.decode(), None if value is None else decode(TrackFeature, value), offset)
     record = next(v for v in read_versions(config)[0] if v.version == version)
-    return load_model(record, catalogue, wait=0, n=n, half=half)
+    return load_model(record, read_catalogue(config), wait=0, n=n, half=half)
 
 
 def _make_topic(config: Mapping[str, str], plan: ReplayPlan) -> None:

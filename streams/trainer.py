@@ -18,14 +18,16 @@ from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_play
 from msam.training import Dataset, Progress, Trained, train
 from streams import topics
 from streams.catalogue import Catalogue
+from streams.catalogue_log import read_catalogue
 from streams.content import contents
 from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
+from streams.model_log import read_versions
 from streams.outgoing import Out
 from streams.profiles import NOBODY, Profile, profile_words
 from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
-from streams.records import ModelVersion, Play, TrackFeature, UserProfile
+from streams.records import ModelVersion, Play, UserProfile
 from streams.registry import RegistryUnavailable
 from streams.serialization import Registry, decode, encode
 from streams.served import SIMF, ModelRefused, load_model
@@ -77,19 +79,12 @@ class LogState:
 
 def read_log(config: Mapping[str, str], registry: Registry | None = None) -> LogState:
     """Read everything a training needs; records that cannot be decoded are left to the workers' dead letters."""
-    state = LogState()
-    for message in read_to_end(config, topics.TRACK_FEATURES):
-        value, offset, key = message.value(), message.offset(), key_of(message)
-        assert offset is not None
-        if key is not None:
-            state.catalogue.fold(key.decode(), None if value is None else decode(TrackFeature, value), offset)
-    for message in read_to_end(config, topics.MODEL_VERSIONS):
-        if (value := message.value()) is not None:
-            record = decode(ModelVersion, value)
-            if record.channel is None:
-                state.versions[record.version] = record
-            elif record.channel == "live":
-                state.live = record.version
+    versions, channels = read_versions(config)
+    state = LogState(
+        catalogue=read_catalogue(config),
+        versions={version.version: version for version in versions},
+        live=channels.get("live"),
+    )
     for message in read_to_end(config, topics.USER_PROFILES):
         _take_profile(state, key_of(message), message.value(), registry)
     for message in read_to_end(config, topics.PLAYS):
