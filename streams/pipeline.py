@@ -1,7 +1,8 @@
 """The bounded micro-batcher between Faust's events and the lanes.
 
 The event loop only collects and acknowledges. Model calls run on one thread, transactions on others, so that the next
-batch is inferred while the last is committed. A lane has at most one batch in flight, which keeps its order.
+batch is inferred while the last is committed. Under load the batch after it lies ready for the model's thread. A lane
+has one transaction at a time; what is inferred meanwhile waits for the next one, which takes it all: that keeps its order.
 """
 
 import asyncio
@@ -11,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from streams.lanes import Lane, LaneFenced
 from streams.outgoing import Out
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_AHEAD = 3  # batches of a lane that are not yet being committed: more would only make its lists later
 
 
 class SourceMessage(Protocol):
@@ -53,9 +55,22 @@ class Result:
     def __bool__(self) -> bool:
         return bool(self.outs or self.state)
 
+    def add(self, later: "Result") -> None:
+        """Take in what follows from later records of the same lane."""
+        self.outs.extend(later.outs)
+        self.state.update(later.state)
+
     def commit(self, lane: Lane, mark: int) -> None:
         """Make the bytes and commit them in one transaction. Blocking."""
         lane.commit([out() for out in self.outs], {key: value() for key, value in self.state.items()}, mark)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Records of one lane that are being answered; `result` is there once the model has spoken."""
+
+    events: list[SourceEvent]
+    result: Result | None = None
 
 
 class Step(Protocol):
@@ -84,7 +99,9 @@ class Pipeline:
         self._bound = bound
         self._lanes: dict[int, Lane] = {}
         self._pending: dict[int, deque[SourceEvent]] = {}
-        self._flying: dict[int, asyncio.Task[None]] = {}
+        self._taken: dict[int, deque[_Taken]] = {}
+        self._committing: dict[int, asyncio.Task[None]] = {}
+        self._inferring: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -104,7 +121,7 @@ class Pipeline:
         if pending is None or partition in self.lost or not current():
             return
         pending.append(event)
-        if not self._waiting and not self._flying:
+        if not self._busy():
             self._progress = time.monotonic()
         self._waiting += 1
         self._work.set()
@@ -116,21 +133,25 @@ class Pipeline:
 
     def stalled(self) -> float:
         """Seconds for which plays have been waiting without any being answered."""
-        return time.monotonic() - self._progress if self._waiting or self._flying else 0.0
+        return time.monotonic() - self._progress if self._busy() else 0.0
+
+    def _busy(self) -> bool:
+        return bool(self._waiting or self._committing or self._inferring)
 
     def assign(self, lanes: Iterable[Lane]) -> None:
         """Start on these partitions; their stores are restored and their earlier owners fenced."""
         for lane in lanes:
             self._lanes[lane.partition] = lane
             self._pending[lane.partition] = deque()
+            self._taken[lane.partition] = deque()
 
     async def revoke(self) -> None:
-        """Let go of every partition: nothing new starts, what is being committed is waited for."""
+        """Let go of every partition: nothing new starts, what is inferred or being committed is waited for."""
         self._pending.clear()
         self._waiting = 0
         self._room.set()
-        while self._flying:
-            await asyncio.wait(self._flying.values())
+        while going := [*self._committing.values(), *self._inferring]:
+            await asyncio.wait(going)
         partitions, self._lanes = list(self._lanes), {}
         self.lost.clear()
         await self._call(self._step.forget, partitions)
@@ -141,9 +162,11 @@ class Pipeline:
             if self._failure is not None:
                 raise self._failure
             await self._gather()
-            batch = self._take() if self._step.ready() else []
+            batch = self._take() if self._step.ready() else {}
             if batch:
-                await self._handle(batch)
+                self._inferring.add(asyncio.ensure_future(self._handle(batch)))
+                if len(self._inferring) > 1 or self._waiting < self._batch:
+                    await asyncio.wait(self._inferring, return_when=asyncio.FIRST_COMPLETED)
                 continue
             self._work.clear()
             if not await self._woken(0.05):
@@ -164,66 +187,74 @@ class Pipeline:
         if left > 0 and self._waiting < self._batch:
             await asyncio.sleep(left)
 
-    def _take(self) -> list[SourceEvent]:
-        """Up to one batch, from the lanes that have nothing in flight, the longest waiting first.
+    def _take(self) -> dict[int, _Taken]:
+        """Up to one batch, by partition, from the lanes that are not behind with committing, the longest waiting first.
 
         Under load one lane fills a batch: one transaction for it, and the other lanes' batch is inferred meanwhile.
         """
-        batch: list[SourceEvent] = []
-        free = [p for p in self._pending if p not in self._flying and p not in self.lost and self._pending[p]]
+        batch: dict[int, _Taken] = {}
+        room = self._batch
+        free = [p for p in self._pending if self._pending[p] and len(self._taken[p]) < _AHEAD and p not in self.lost]
         for partition in sorted(free, key=lambda p: self._pending[p][0].message.timestamp):
             pending = self._pending[partition]
-            batch.extend(pending.popleft() for _ in range(min(self._batch - len(batch), len(pending))))
+            events = [pending.popleft() for _ in range(min(room, len(pending)))]
+            batch[partition] = _Taken(events)
+            self._taken[partition].append(batch[partition])
+            room -= len(events)
+            if not room:
+                break
         if batch:
             self._last = time.monotonic()
-            self._waiting -= len(batch)
+            self._waiting -= self._batch - room
             self._room.set()
         return batch
 
-    async def _handle(self, batch: list[SourceEvent]) -> None:
-        lanes = {p: self._lanes[p] for p in {event.message.partition for event in batch}}
-        barrier = asyncio.get_running_loop().create_future()
-        for partition in lanes:  # in flight from here on, so that a revoke waits for the inference too
-            self._flying[partition] = asyncio.ensure_future(self._commit_when(barrier, lanes[partition], batch))
+    async def _handle(self, batch: Mapping[int, _Taken]) -> None:
+        """Infer one batch and leave its results to the lanes' commits."""
+        events = [event for taken in batch.values() for event in taken.events]
         try:
-            barrier.set_result(await self._call(self._step, lanes, batch))
-        except asyncio.CancelledError:
-            barrier.cancel()
-            raise
-        except Exception as error:
-            barrier.set_exception(error)
+            results = await self._call(self._step, {p: self._lanes[p] for p in batch}, events)
+            for partition, taken in batch.items():
+                taken.result = results[partition]
+                if partition not in self._committing and partition not in self.lost:
+                    self._committing[partition] = asyncio.ensure_future(self._commit(self._lanes[partition]))
+        except Exception as error:  # a bug: stop rather than go on past the loss
+            self._failure = error
+            self.lost.update(batch)
+        finally:
+            self._inferring.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    async def _commit_when(
-        self, barrier: "asyncio.Future[dict[int, Result]]", lane: Lane, batch: Sequence[SourceEvent]
-    ) -> None:
-        partition = lane.partition
-        mine = [event for event in batch if event.message.partition == partition]
+    async def _commit(self, lane: Lane) -> None:
+        """Commit what is made for a lane, all of it in one transaction, until nothing is left."""
+        taken = self._taken[lane.partition]
         try:
-            result = (await barrier)[partition]
-            mark = max(mine[-1].message.offset, lane.mark)
-            loop = asyncio.get_running_loop()
-            if result or mark > lane.mark:
-                await loop.run_in_executor(self.io, result.commit, lane, mark)
-            for event in mine:
-                event.ack()
-            self._progress = time.monotonic()
+            while taken and taken[0].result is not None:
+                events, result = [], Result()
+                while taken and (made := taken[0].result) is not None:
+                    events += taken.popleft().events
+                    result.add(made)
+                self._work.set()
+                mark = max(events[-1].message.offset, lane.mark)
+                if result or mark > lane.mark:
+                    await asyncio.get_running_loop().run_in_executor(self.io, result.commit, lane, mark)
+                for event in events:
+                    event.ack()
+                self._progress = time.monotonic()
         except LaneFenced as error:
             log.warning("%s", error)
-            self._lose(partition)
-            await self._call(self._step.forget, [partition])
-        except asyncio.CancelledError:
-            if not barrier.cancelled():
-                raise
+            self._lose(lane.partition)
+            await self._call(self._step.forget, [lane.partition])
         except Exception as error:  # a bug or a broken disk: stop rather than go on past the loss
             self._failure = error
-            self.lost.add(partition)
+            self.lost.add(lane.partition)
         finally:
-            del self._flying[partition]
+            del self._committing[lane.partition]
             self._work.set()
 
     def _lose(self, partition: int) -> None:
         """Drop what waits on a lane that another worker has: it must not take room from the others."""
         self.lost.add(partition)
+        self._taken[partition].clear()
         pending = self._pending.get(partition)
         if pending:
             self._waiting -= len(pending)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from msam.checkpoint import Checkpoint
 from msam.features.audio import AUDIO_GROUPS
-from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, pad_users, stack_windows
+from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
 from msam.network.ranked import Call, Ranking, eager, traced
@@ -28,7 +29,7 @@ from streams.errors import MsamError
 from streams.records import Item, Reasons
 
 log = logging.getLogger(__name__)
-Arguments = tuple[Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide]
+Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide]
 _ROOM = 1024  # the table of tracks grows by this many rows
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
@@ -64,14 +65,16 @@ class Recommender:
         self._position = 0
         self._tracks: list[Track] = [Track(track_id) for track_id in self.ids]
         self._artists: dict[str, int] = {}
-        self._profiles: dict[tuple[str, ...], UserSide] = {}
+        self._profiles: dict[tuple[str, ...], int] = {}
         width = -(-max(self.trained, 1) // _ROOM) * _ROOM
         self._artist = np.full(width, -1, dtype=np.int64)
         self._mask = torch.full((width,), -torch.inf)
+        self._silent = np.ones(width, dtype=np.bool_)
         self._side: TrackSide = encode_tracks(self.model, self._inputs([Track("")])).head(0).grown(width)
         self._rows = torch.zeros(width, self.model.config.state)
         self._units = torch.zeros(width, self.model.config.state)
-        self._nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
+        nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
+        self._users = nobody.select(torch.zeros(1 + _WORDS_KEPT, dtype=torch.int64))  # the first stays nobody
         self._place(self._tracks, list(range(self.trained)))
         self._n = n
         self._fast = half_recurrent(self.model) if half else self.model
@@ -105,6 +108,7 @@ class Recommender:
         self._units = torch.cat([self._units, self._units.new_zeros(extra, self._units.shape[1])])
         self._mask = torch.cat([self._mask, torch.full((extra,), -torch.inf)])
         self._artist = np.concatenate([self._artist, np.full(extra, -1, dtype=np.int64)])
+        self._silent = np.concatenate([self._silent, np.ones(extra, dtype=np.bool_)])
         self._compile()
 
     @torch.inference_mode()
@@ -119,12 +123,15 @@ class Recommender:
             self._mask.index_copy_(0, where, self.model.offsets(known))
             self._rows.index_copy_(0, where, made)
             self._units.index_copy_(0, where, torch.nn.functional.normalize(made, dim=1))
+        # Lists are put into words later, on other threads: they keep the catalogue that they were made with.
+        self._tracks, self._artist, self._silent = [*self._tracks], self._artist.copy(), self._silent.copy()
         for track, row in zip(tracks, rows, strict=True):
             self._tracks[row] = track
             artist = track.artist_id
             self._artist[row] = -1 if artist is None else self._artists.setdefault(artist, len(self._artists))
             if track.withdrawn:
                 self._mask[row] = -torch.inf
+            self._silent[row] = track.withdrawn
 
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
         return TrackInputs.build(contents(tracks, self.simf), self.model.config)
@@ -149,10 +156,10 @@ class Recommender:
         self._calls.setdefault(WINDOW_BATCH, plain)
         log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
 
-    def _arguments(self, window: Tensor, users: UserSide | None = None) -> Arguments:
-        if users is None:
-            users = pad_users(self._nobody.head(0), len(window))
-        return window, self._rows, self._units, self._mask, self._side, users
+    def _arguments(self, window: Tensor, users: Sequence[int] = ()) -> Arguments:
+        user = np.zeros(len(window), dtype=np.int64)
+        user[: len(users)] = users
+        return window, torch.from_numpy(user), self._rows, self._units, self._mask, self._side, self._users
 
     def _run(self, call: Call, window: Tensor) -> Ranking:
         return call(*self._arguments(window))
@@ -177,37 +184,24 @@ class Recommender:
         windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
         shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
         window = stack_windows(windows, size, shape)
-        users = pad_users(UserSide.cat([self._profile(query) for query in queries]), shape)
         call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
-        found = call(*self._arguments(window, users))
-        if bool(found.scores.isnan().any()):
+        found = call(*self._arguments(window, [self._profile(query) for query in queries]))
+        # From here on only numpy: every torch operation lets go of Python's lock and may wait for it again.
+        table = _Table(window.numpy(), *(tensor.numpy() for tensor in found), self._tracks, self._artist, self._silent)
+        if np.isnan(table.scores).any():
             raise ModelError(f"model {self.version}: the scores are not numbers")
-        table = _Table(
-            windows=window.numpy(),
-            rows=found.rows.numpy(),
-            scores=found.scores.tolist(),
-            near=found.near.tolist(),
-            gamma=found.gamma.tolist(),
-            audio=found.beta.argmax(2).tolist(),
-            heard=(found.beta.sum(2) > 0).tolist(),
-            word=found.alpha.argmax(2).tolist(),
-            read=(found.alpha.sum(2) > 0).tolist(),
-            tracks=tuple(self._tracks),
-            artists=self._artist.copy(),
-            silent=(self._mask == -torch.inf).numpy(),
-        )
         return [partial(self._items, table, b) for b in range(len(queries))]
 
     def _items(self, table: "_Table", b: int) -> tuple[Item, ...]:
         window, items = table.windows[b].tolist(), []
         known = {row for row in window if row >= 0}
         artists = {a for a in table.artists[sorted(known)].tolist() if a >= 0}
-        rows = table.rows[b].tolist()
-        for rank, (row, p) in enumerate(zip(rows, table.scores[b], strict=True), 1):
+        near, plays = table.near[b].tolist(), table.plays(b)
+        for rank, (row, p) in enumerate(zip(table.rows[b].tolist(), table.scores[b].tolist(), strict=True), 1):
             if p == 0.0 and table.silent[row]:
                 break  # fewer tracks than places in the list
             kind = self._kind(table, row, known, artists)
-            reasons = self._reasons(kind, table, b, table.near[b][rank - 1], window) if known else Reasons(kind)
+            reasons = self._reasons(kind, table, plays, near[rank - 1], window) if known else Reasons(kind)
             items.append(Item(self.ids[row], p, rank, reasons))
         return tuple(items)
 
@@ -218,39 +212,60 @@ class Recommender:
             return "artist"
         return "similar" if row < self.trained else "discovery"
 
-    def _reasons(self, kind: str, table: "_Table", b: int, k: int, window: Sequence[int]) -> Reasons:
+    def _reasons(self, kind: str, table: "_Table", plays: "_Plays", k: int, window: Sequence[int]) -> Reasons:
         play = table.tracks[window[k]]
-        gamma = table.gamma[b][k]
-        group = AUDIO_GROUPS[table.audio[b][k]] if table.heard[b][k] else None
-        place = table.word[b][k]
-        word = play.words[place] if table.read[b][k] and place < len(play.words) else None
+        gamma = plays.gamma[k]
+        group = AUDIO_GROUPS[plays.audio[k]] if plays.heard[k] else None
+        place = plays.word[k]
+        word = play.words[place] if plays.read[k] and place < len(play.words) else None
         return Reasons(kind, self.ids[window[k]], gamma[0], gamma[1], gamma[2], group, word)
 
-    def _profile(self, query: Query) -> UserSide:
+    def _profile(self, query: Query) -> int:
+        """The query's row in the table of users."""
         if query.profile_vectors is None or not query.profile:
-            return self._nobody
-        side = self._profiles.get(query.profile)
-        if side is None:
+            return 0
+        row = self._profiles.get(query.profile)
+        if row is None:
+            side = encode_users(self.model, UserInputs.build([query.profile_vectors], self.model.config))
             if len(self._profiles) >= _WORDS_KEPT:
                 self._profiles.clear()
-            side = encode_users(self.model, UserInputs.build([query.profile_vectors], self.model.config))
-            self._profiles[query.profile] = side
-        return side
+            row = self._profiles[query.profile] = 1 + len(self._profiles)
+            self._users.put(row, side)
+        return row
+
+
+class _Plays(NamedTuple):
+    """What explains the plays of one window, k by k."""
+
+    gamma: list[list[float]]
+    audio: list[int]
+    heard: list[bool]
+    word: list[int]
+    read: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One model call's answers as plain lists; b indexes the queries, k the plays of the window."""
+    """One model call's answers; b indexes the queries, k the plays of the window."""
 
     windows: NDArray[np.int64]
     rows: NDArray[np.int64]
-    scores: list[list[float]]
-    near: list[list[int]]
-    gamma: list[list[list[float]]]
-    audio: list[list[int]]
-    heard: list[list[bool]]
-    word: list[list[int]]
-    read: list[list[bool]]
-    tracks: tuple[Track, ...]  # the catalogue as it was
+    scores: NDArray[np.float32]
+    near: NDArray[np.int64]
+    gamma: NDArray[np.float32]
+    beta: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    tracks: Sequence[Track]  # the catalogue as it was
     artists: NDArray[np.int64]
     silent: NDArray[np.bool_]
+
+    def plays(self, b: int) -> _Plays:
+        """The explanation of one query's plays."""
+        beta, alpha = self.beta[b], self.alpha[b]
+        return _Plays(
+            self.gamma[b].tolist(),
+            beta.argmax(1).tolist(),
+            (beta.sum(1) > 0).tolist(),
+            alpha.argmax(1).tolist(),
+            (alpha.sum(1) > 0).tolist(),
+        )

@@ -113,5 +113,8 @@ class BiLSTM(nn.Module):
 
 
 def _take(series: Tensor, steps: Tensor) -> Tensor:
-    """series [B, K, F] at steps int64 [B, S] -> [B, S, F]."""
-    return series.gather(1, steps.unsqueeze(-1).expand(-1, -1, series.shape[2]))
+    """series [B, K, F] at steps int64 [B, S] -> [B, S, F]. (Whole rows are copied, which gather would not do.)"""
+    batch, size, width = series.shape
+    first = torch.arange(0, batch * size, size, device=series.device).unsqueeze(1)
+    flat = series.reshape(batch * size, width).index_select(0, (steps + first).flatten())
+    return flat.view(batch, -1, width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,18 +39,12 @@ def encode_users(model: MSAM, users: UserInputs, batch: int = USER_BATCH) -> Use
 
 def stack_windows(windows: Sequence[Sequence[int]], size: int, batch: int = WINDOW_BATCH) -> Tensor:
     """Rows of tracks per window, oldest first, to int64 [batch, size]: cut to the newest, left padded with -1."""
-    out = torch.full((batch, size), -1, dtype=torch.int64)
+    out = np.full((batch, size), -1, dtype=np.int64)
     for row, window in enumerate(windows):
-        recent = list(window)[-size:]
+        recent = window[-size:]
         if recent:
-            out[row, size - len(recent) :] = torch.tensor(recent)
-    return out
-
-
-def pad_users(users: UserSide, batch: int = WINDOW_BATCH) -> UserSide:
-    """User sides followed by absent users up to `batch`."""
-    missing = batch - len(users)
-    return UserSide(*(torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) for tensor in users))
+            out[row, size - len(recent) :] = recent
+    return torch.from_numpy(out)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ class Ranking(NamedTuple):
     alpha: Tensor  # [B, K, P] weights of the tracks' words
 
 
-Call = Callable[[Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide], Ranking]
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide], Ranking]
 
 
 class Ranked(nn.Module):
@@ -35,10 +35,15 @@ class Ranked(nn.Module):
         self.model = model
         self.n = n
 
-    def forward(self, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, *sides: Tensor) -> Ranking:
-        """window int64 [B, K], rows and units [N, 2d], offsets [N] (-inf: never), then TrackSide and UserSide."""
+    def forward(
+        self, window: Tensor, user: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, *sides: Tensor
+    ) -> Ranking:
+        """window int64 [B, K], user int64 [B], rows and units [N, 2d], offsets [N] (-inf: never), then the tables.
+
+        window and user index the tables: a TrackSide of N tracks and a UserSide.
+        """
         width = len(TrackSide._fields)
-        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:])
+        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:]).select(user)
         hidden = self.model(side, window, users)
         logits = self.model.logits(hidden, rows, window) + offsets
         best, found = logits.topk(self.n, dim=1)
@@ -54,15 +59,25 @@ def eager(model: MSAM, n: int) -> Call:
     ranked = Ranked(model, n).eval()
 
     @torch.inference_mode()
-    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
-        found: Ranking = ranked(window, rows, units, offsets, *side, *users)
+    def call(
+        window: Tensor, user: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+    ) -> Ranking:
+        found: Ranking = ranked(window, user, rows, units, offsets, *side, *users)
         return found
 
     return call
 
 
 def traced(
-    model: MSAM, n: int, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+    model: MSAM,
+    n: int,
+    window: Tensor,
+    user: Tensor,
+    rows: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    side: TrackSide,
+    users: UserSide,
 ) -> Call:
     """The computation as one graph for inputs of these shapes.
 
@@ -74,11 +89,13 @@ def traced(
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(), (window, rows, units, offsets, *side, *users), check_trace=False
+            Ranked(model, n).eval(), (window, user, rows, units, offsets, *side, *users), check_trace=False
         )
 
     @torch.inference_mode()
-    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
-        return Ranking(*graph(window, rows, units, offsets, *side, *users))
+    def call(
+        window: Tensor, user: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+    ) -> Ranking:
+        return Ranking(*graph(window, user, rows, units, offsets, *side, *users))
 
     return call

@@ -70,6 +70,11 @@ class UserSide(NamedTuple):
         """The users at `index` (int64 [m])."""
         return UserSide(*(tensor.index_select(0, index) for tensor in self))
 
+    def put(self, index: int, other: UserSide) -> None:
+        """Overwrite the user at `index` in place with the one user of `other`."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine[index] = theirs[0]
+
     def head(self, size: int) -> UserSide:
         """The first `size` users (a view)."""
         return UserSide(*(tensor[:size] for tensor in self))
