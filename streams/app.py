@@ -93,9 +93,10 @@ class StreamApp(faust.App):
             (topics.PLAYS, settings.windows_changelog, self.windows),
             (topics.USER_PROFILES, settings.profiles_changelog, profile_store),
         ]
+        self.known_profiles = Profiles(profile_store, self._profile_words, self.registry)
         self.step = PlayStep(
             self.windows,
-            Profiles(profile_store, self._profile_words, self.registry),
+            self.known_profiles,
             self.watch,
             self.metrics,
             partitions=settings.partitions,
@@ -107,7 +108,15 @@ class StreamApp(faust.App):
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
-        profiles.attach(self, self._source(topics.USER_PROFILES), people, self.publisher, self.metrics, self.registry)
+        profiles.attach(
+            self,
+            self._source(topics.USER_PROFILES),
+            people,
+            self.publisher,
+            self.metrics,
+            self.registry,
+            self.known_profiles.changed,
+        )
 
     def _build_audio(self) -> None:
         from streams.audio_intake import AudioPool
@@ -234,6 +243,7 @@ class StreamApp(faust.App):
 
     def _take_over(self, assigned: set[TP]) -> list[Lane]:
         """Fence the earlier owners first, so that nothing of theirs can land behind the restore."""
+        self.known_profiles.forget(range(self.settings.partitions))
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
         changelog = self.settings.windows_changelog
         lanes = [Lane(self.kafka, self.settings.group, p, self.windows, changelog) for p in partitions]

@@ -1,8 +1,9 @@
 """The bounded micro-batcher between Faust's events and the lanes.
 
 The event loop only collects and acknowledges. Model calls run on one thread, transactions on others, so that the next
-batch is inferred while the last is committed. Under load the batch after it lies ready for the model's thread. A lane
-has one transaction at a time; what is inferred meanwhile waits for the next one, which takes it all: that keeps its order.
+batch is inferred while the last is committed, and under load the batch after it lies ready for the model's thread. A
+lane has one transaction at a time, which keeps its order; what is inferred meanwhile waits for the next, which takes
+it all.
 """
 
 import asyncio

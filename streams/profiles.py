@@ -2,7 +2,7 @@
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,10 @@ def pack(offset: int, value: bytes) -> bytes:
 
 
 class Profiles:
-    """Reads the profiles table; a row is decoded and encoded to vectors once."""
+    """Reads the profiles table and remembers what it read; whoever changes the table says so by `changed`.
+
+    Reading RocksDB lets go of Python's lock, and under load getting it back takes longer than the reading.
+    """
 
     def __init__(
         self,
@@ -51,9 +54,34 @@ class Profiles:
         self._encode = encode
         self._kept = kept
         self._cache: dict[bytes, Profile] = {}
+        self._known: dict[int, dict[str, Profile]] = {}
+        self._changes = 0
 
     def __call__(self, partition: int, user_id: str) -> Profile:
         """The profile of a user whose plays come from `partition`."""
+        known = self._known.setdefault(partition, {})
+        found = known.get(user_id)
+        if found is None:
+            changes = self._changes
+            found = self._look_up(partition, user_id)
+            if changes == self._changes:  # else it may have been read just before a change
+                if len(known) >= self._kept:
+                    known.clear()
+                known[user_id] = found
+        return found
+
+    def changed(self, partition: int, user_id: str) -> None:
+        """The row of a user in the table is another one now."""
+        self._changes += 1
+        self._known.get(partition, {}).pop(user_id, None)
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop what is known of partitions that are not ours any more."""
+        self._changes += 1
+        for partition in partitions:
+            self._known.pop(partition, None)
+
+    def _look_up(self, partition: int, user_id: str) -> Profile:
         row = self._store.get(partition, user_id.encode())
         if row is None:
             return NOBODY

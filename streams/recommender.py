@@ -5,10 +5,8 @@ was in its batch. Not thread-safe: one thread calls it.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msam.checkpoint import Checkpoint
-from msam.features.audio import AUDIO_GROUPS
 from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
 from msam.network.ranked import Call, Ranking, eager, traced
 from msam.network.sides import TrackSide, UserSide
 from msam.simf import SiMFState
+from streams import avro
 from streams.catalogue import Catalogue, Track
 from streams.content import contents
 from streams.errors import MsamError
-from streams.records import Item, Reasons
+from streams.lists import Answers, Made
+from streams.records import Item
 
 log = logging.getLogger(__name__)
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide]
@@ -63,6 +62,7 @@ class Recommender:
         self.index: dict[str, int] = {track_id: row for row, track_id in enumerate(self.ids)}
         self._catalogue = catalogue
         self._position = 0
+        self._names: list[bytes] = [avro.string(track_id) for track_id in self.ids]
         self._tracks: list[Track] = [Track(track_id) for track_id in self.ids]
         self._artists: dict[str, int] = {}
         self._profiles: dict[tuple[str, ...], int] = {}
@@ -91,6 +91,7 @@ class Recommender:
                 if track.track_id not in self.index:
                     self.index[track.track_id] = len(self.ids)
                     self.ids.append(track.track_id)
+                    self._names.append(avro.string(track.track_id))
                     self._tracks.append(track)
             self._grow(len(self.ids))
             self._place(tracks, [self.index[track.track_id] for track in tracks])
@@ -168,18 +169,16 @@ class Recommender:
 
     def recommend(self, queries: Sequence[Query], n: int) -> list[tuple[Item, ...]]:
         """The top n of every query, best first, with scores p = softmax(U h*) and reasons."""
-        return [made() for made in self.prepare(queries, n)]
+        return [made.items() for made in self.prepare(queries, n)]
 
-    def prepare(self, queries: Sequence[Query], n: int) -> list[Callable[[], tuple[Item, ...]]]:
-        """`recommend`, the model's part done: each list is put into words when it is called for, on any thread."""
-        if not bool((self._mask > -torch.inf).any()):
-            return [tuple for _ in queries]
-        lists: list[Callable[[], tuple[Item, ...]]] = []
+    def prepare(self, queries: Sequence[Query], n: int) -> list[Made]:
+        """`recommend`, the model's part done: each list is put into words or bytes later, on any thread."""
+        lists: list[Made] = []
         for start in range(0, len(queries), WINDOW_BATCH):
             lists.extend(self._call(queries[start : start + WINDOW_BATCH], n))
         return lists
 
-    def _call(self, queries: Sequence[Query], n: int) -> list[Callable[[], tuple[Item, ...]]]:
+    def _call(self, queries: Sequence[Query], n: int) -> list[Made]:
         size = self.model.config.window
         windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
         shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
@@ -187,38 +186,11 @@ class Recommender:
         call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
         found = call(*self._arguments(window, [self._profile(query) for query in queries]))
         # From here on only numpy: every torch operation lets go of Python's lock and may wait for it again.
-        table = _Table(window.numpy(), *(tensor.numpy() for tensor in found), self._tracks, self._artist, self._silent)
-        if np.isnan(table.scores).any():
+        arrays = (tensor.numpy() for tensor in found)
+        answers = Answers(window.numpy(), *arrays, self._tracks, self._names, self._artist, self._silent, self.trained)
+        if np.isnan(answers.scores).any() and not self._silent.all():
             raise ModelError(f"model {self.version}: the scores are not numbers")
-        return [partial(self._items, table, b) for b in range(len(queries))]
-
-    def _items(self, table: "_Table", b: int) -> tuple[Item, ...]:
-        window, items = table.windows[b].tolist(), []
-        known = {row for row in window if row >= 0}
-        artists = {a for a in table.artists[sorted(known)].tolist() if a >= 0}
-        near, plays = table.near[b].tolist(), table.plays(b)
-        for rank, (row, p) in enumerate(zip(table.rows[b].tolist(), table.scores[b].tolist(), strict=True), 1):
-            if p == 0.0 and table.silent[row]:
-                break  # fewer tracks than places in the list
-            kind = self._kind(table, row, known, artists)
-            reasons = self._reasons(kind, table, plays, near[rank - 1], window) if known else Reasons(kind)
-            items.append(Item(self.ids[row], p, rank, reasons))
-        return tuple(items)
-
-    def _kind(self, table: "_Table", row: int, known: set[int], artists: set[int]) -> str:
-        if row in known:
-            return "repeat"
-        if int(table.artists[row]) in artists:
-            return "artist"
-        return "similar" if row < self.trained else "discovery"
-
-    def _reasons(self, kind: str, table: "_Table", plays: "_Plays", k: int, window: Sequence[int]) -> Reasons:
-        play = table.tracks[window[k]]
-        gamma = plays.gamma[k]
-        group = AUDIO_GROUPS[plays.audio[k]] if plays.heard[k] else None
-        place = plays.word[k]
-        word = play.words[place] if plays.read[k] and place < len(play.words) else None
-        return Reasons(kind, self.ids[window[k]], gamma[0], gamma[1], gamma[2], group, word)
+        return [Made(answers, b) for b in range(len(queries))]
 
     def _profile(self, query: Query) -> int:
         """The query's row in the table of users."""
@@ -232,40 +204,3 @@ class Recommender:
             row = self._profiles[query.profile] = 1 + len(self._profiles)
             self._users.put(row, side)
         return row
-
-
-class _Plays(NamedTuple):
-    """What explains the plays of one window, k by k."""
-
-    gamma: list[list[float]]
-    audio: list[int]
-    heard: list[bool]
-    word: list[int]
-    read: list[bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """One model call's answers; b indexes the queries, k the plays of the window."""
-
-    windows: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    near: NDArray[np.int64]
-    gamma: NDArray[np.float32]
-    beta: NDArray[np.float32]
-    alpha: NDArray[np.float32]
-    tracks: Sequence[Track]  # the catalogue as it was
-    artists: NDArray[np.int64]
-    silent: NDArray[np.bool_]
-
-    def plays(self, b: int) -> _Plays:
-        """The explanation of one query's plays."""
-        beta, alpha = self.beta[b], self.alpha[b]
-        return _Plays(
-            self.gamma[b].tolist(),
-            beta.argmax(1).tolist(),
-            (beta.sum(1) > 0).tolist(),
-            alpha.argmax(1).tolist(),
-            (alpha.sum(1) > 0).tolist(),
-        )

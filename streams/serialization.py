@@ -46,7 +46,12 @@ class Registry(Protocol):
 def encode(record: Record) -> bytes:
     """Avro single-object encoding of a record under the schema in force; EncodeError for a record that is not valid."""
     schema = CODECS[type(record)].schema
-    return SINGLE_OBJECT + schemas.fingerprint(schema) + _write(schema, to_datum(record))
+    return record_header(schema) + _write(schema, to_datum(record))
+
+
+def record_header(schema: str) -> bytes:
+    """What single-object encoding puts before a record of a named schema."""
+    return SINGLE_OBJECT + schemas.fingerprint(schema)
 
 
 def encode_confluent(record: Record, schema_id: int) -> bytes:
@@ -85,7 +90,7 @@ def decode(cls: type[R], data: bytes, *, registry: Registry | None = None) -> R:
 
 def encode_datum(schema: str, datum: Datum) -> bytes:
     """Single-object encoding of plain data under a named schema, for values that are not one of the records."""
-    return SINGLE_OBJECT + schemas.fingerprint(schema) + _write(schema, datum)
+    return record_header(schema) + _write(schema, datum)
 
 
 def decode_datum(schema: str, data: bytes, *, registry: Registry | None = None) -> Datum:

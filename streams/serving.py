@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from streams import topics
@@ -11,13 +11,14 @@ from streams.catalogue import SIGHTING
 from streams.dead_letters import dead_letter
 from streams.errors import MsamError
 from streams.lanes import Lane
+from streams.lists import Made
 from streams.metrics import Metrics
 from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.pipeline import Result, SourceEvent, SourceMessage
 from streams.profiles import Profile
 from streams.recommender import Query, Recommender
-from streams.records import Item, Play, Recommendation, Source, TrackFeature
+from streams.records import Play, Recommendation, Source, TrackFeature
 from streams.serialization import Registry, decode, encode
 from streams.served import ModelWatch
 from streams.stores import TableStore
@@ -26,9 +27,6 @@ from streams.windows import Entry, Window, decode_window, encode_window
 log = logging.getLogger(__name__)
 _TRACKS_A_BATCH = 64  # changed tracks taken in between two batches: bounds what a flood of metadata may cost a play
 _WINDOWS_KEPT = 50_000
-
-
-Made = Callable[[], tuple[Item, ...]]
 
 
 class WrongPlay(MsamError):
@@ -222,8 +220,7 @@ class PlayStep:
 
 
 def _list_out(blank: Recommendation, made: Made, partition: int) -> Out:
-    record = replace(blank, items=made())
-    return Out(topics.RECOMMENDATIONS, record.user_id.encode(), encode(record), partition)
+    return Out(topics.RECOMMENDATIONS, blank.user_id.encode(), made.encode(blank), partition)
 
 
 def log_dead(topic: str, message: SourceMessage, error: Exception) -> None:

@@ -7,11 +7,13 @@ redelivered play is recognised and the window as it stood after any recent offse
 import io
 from bisect import insort
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import fastavro
 
 import schemas
+from streams import avro
 
 _SCHEMA = schemas.load("window")
 #: Key of the record that marks how far a source partition has been handled. No id may contain a control character,
@@ -19,8 +21,7 @@ _SCHEMA = schemas.load("window")
 MARK_KEY = b"\x00mark"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class Entry(NamedTuple):
     """One play of a window; the order of the fields is the order of the window."""
 
     played_at: float
@@ -63,16 +64,18 @@ class Window:
 
 def encode_window(window: Window) -> bytes:
     """Avro bytes of a window (single-object encoding)."""
-    return _encode(
-        {
-            "last_offsets": {str(p): o for p, o in window.last_offsets},
-            "entries": [
-                {"track_id": e.track_id, "played_at": e.played_at, "offset": e.offset, "partition": e.partition}
-                for e in window.entries
-            ],
-            "mark": None,
-        }
+    offsets = b"".join(avro.string(str(p)) + avro.long(o) for p, o in window.last_offsets)
+    entries = b"".join(map(_entry, window.entries))
+    return (
+        _HEADER + avro.block(len(window.last_offsets), offsets) + avro.block(len(window.entries), entries) + avro.NULL
     )
+
+
+@lru_cache(maxsize=65_536)
+def _entry(entry: Entry) -> bytes:
+    """A play is written again with each of the next k + slack plays of its user."""
+    head = avro.string(entry.track_id) + avro.double(entry.played_at)
+    return head + avro.long(entry.offset) + avro.long(entry.partition)
 
 
 def decode_window(data: bytes) -> Window:
@@ -84,7 +87,7 @@ def decode_window(data: bytes) -> Window:
 
 def encode_mark(offset: int) -> bytes:
     """Avro bytes of a partition mark: every source offset up to and with `offset` has its output."""
-    return _encode({"last_offsets": {}, "entries": [], "mark": offset})
+    return _HEADER + avro.END + avro.END + avro.SOME + avro.long(offset)
 
 
 def decode_mark(data: bytes | None) -> int:
@@ -93,13 +96,6 @@ def decode_mark(data: bytes | None) -> int:
 
 
 _HEADER = b"\xc3\x01" + schemas.fingerprint("window")
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    out = io.BytesIO()
-    out.write(_HEADER)
-    fastavro.schemaless_writer(out, _SCHEMA, value)
-    return out.getvalue()
 
 
 def _decode(data: bytes) -> dict[str, Any]:

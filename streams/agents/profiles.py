@@ -1,5 +1,6 @@
 """user-profiles: the newest profile of each user, in a table beside the windows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -26,9 +27,15 @@ def check(key: bytes | None, value: bytes, registry: Registry | None) -> None:
 
 
 def attach(
-    app: faust.App, topic: Any, table: Any, publisher: Publisher, metrics: Metrics, registry: Registry | None
+    app: faust.App,
+    topic: Any,
+    table: Any,
+    publisher: Publisher,
+    metrics: Metrics,
+    registry: Registry | None,
+    changed: Callable[[int, str], None],
 ) -> None:
-    """Keep the table; what cannot be read goes to dead-letters."""
+    """Keep the table and tell `changed` (partition, user_id) of it; what cannot be read goes to dead-letters."""
 
     @app.agent(topic, name="profiles")
     async def profiles(stream: Any) -> None:
@@ -38,9 +45,11 @@ def attach(
                 if message.value is None:
                     if message.key is not None:
                         table.pop(message.key, None)
+                        changed(message.partition, message.key.decode(errors="replace"))
                 else:
                     await app.loop.run_in_executor(None, check, message.key, message.value, registry)
                     table[message.key] = pack(message.offset, message.value)
+                    changed(message.partition, message.key.decode())
             except MsamError as error:
                 metrics.dead.labels(topics.USER_PROFILES).inc()
                 log_dead(topics.USER_PROFILES, message, error)

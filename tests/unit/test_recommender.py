@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from msam.network.inference import WINDOW_BATCH
 from streams.catalogue import Catalogue
 from streams.content import contents, factor
 from streams.recommender import Query, Recommender
-from streams.records import Item, TrackFeature
+from streams.records import Item, Recommendation, Source, TrackFeature
+from streams.serialization import encode
 from streams.served import load_model
 from tests.unit.serving_data import ARTISTS, CONFIG, TRACKS, catalogue, made, metadata, sound
 
@@ -263,3 +265,11 @@ def test_a_factor_is_fitted_else_published_else_from_its_links(known: Catalogue)
     artist = simf.factors["artist"][simf.positions["artist"]["artist1"]].astype(np.float32)
     assert described.artist_factor is not None and np.array_equal(described.artist_factor, artist)
     assert empty.artist_factor is None and empty.words is None and empty.audio is None
+
+
+def test_a_list_straight_into_bytes_is_what_fastavro_writes(served: Recommender) -> None:
+    vectors = np.ones((2, served.model.config.text_dim), dtype=np.float16)
+    asked = [*queries(40), Query(()), Query(("nobody knows it",)), Query(("t1", "t2"), ("a", "b"), vectors)]
+    for place, found in enumerate(served.prepare(asked, TRACKS)):
+        blank = Recommendation(f"hörer {place}", (), "v1", 300 + place, 0, place, Source("plays", 3, 2**40, 0.1, "t1"))
+        assert found.encode(blank) == encode(replace(blank, items=found.items()))
