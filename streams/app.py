@@ -39,6 +39,7 @@ from streams.web.server import WebServer
 
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
+_FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -311,6 +312,9 @@ class _CommittedThread(AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust offers this only together with its own transactions: plays of an aborted transaction are not plays.
         consumer._isolation_level = "read_committed"
+        # Plays are answered together, so they may come together: a fetch for each costs as much as the model.
+        consumer._fetch_min_bytes = _FETCH_BYTES
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
 
 
