@@ -22,6 +22,7 @@ NAMES = (
     "model_version",
     "recommendation",
     "window",
+    "user_history",
 )
 
 

@@ -17,6 +17,7 @@ from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.pipeline import Result, SourceEvent, SourceMessage
 from streams.profiles import Profile
+from streams.recent import Recent
 from streams.recommender import Query, Recommender
 from streams.records import Play, Recommendation, Source, TrackFeature
 from streams.serialization import Registry, decode, encode
@@ -67,7 +68,7 @@ class PlayStep:
         self._metrics = metrics
         self._partitions, self._k, self._keep, self._n = partitions, k, k + slack, n
         self._registry = registry
-        self._windows: dict[int, dict[str, Window]] = {}
+        self._windows: dict[int, Recent[str, Window]] = {}
         self._sighted: set[str] = set()
         self.recommender: Recommender | None = None
 
@@ -102,9 +103,6 @@ class PlayStep:
         results = {partition: Result() for partition in lanes}
         asked: list[_Asked] = []
         answers: list[tuple[SourceMessage, MsamError | None]] = []
-        for partition in lanes:
-            if len(self._windows.setdefault(partition, {})) > _WINDOWS_KEPT:
-                self._windows[partition].clear()
         for event in batch:
             message = event.message
             if message.offset <= lanes[message.partition].mark:
@@ -135,11 +133,11 @@ class PlayStep:
 
     def window(self, partition: int, user_id: str) -> Window:
         """A user's window as it stands in this worker."""
-        cached = self._windows.setdefault(partition, {})
+        cached = self._windows.setdefault(partition, Recent(_WINDOWS_KEPT))
         window = cached.get(user_id)
         if window is None:
             data = self._store.get(partition, user_id.encode())
-            window = cached[user_id] = Window() if data is None else decode_window(data)
+            window = cached.put(user_id, Window() if data is None else decode_window(data))
         return window
 
     def profile(self, partition: int, user_id: str) -> Profile:
@@ -151,7 +149,7 @@ class PlayStep:
         window = self.window(message.partition, play.user_id).apply(
             Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep
         )
-        self._windows[message.partition][play.user_id] = window
+        self._windows[message.partition].put(play.user_id, window)
         result.state[play.user_id.encode()] = partial(encode_window, window)
         self._sight(play, result)
         profile = self.profile(message.partition, play.user_id)
