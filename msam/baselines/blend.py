@@ -18,7 +18,7 @@ WEIGHTS = {"track": (1.0, 1.5, 3.0, 0.03, 0.03, 0.01), "artist": (0.3, 0.5, 3.0,
 class Blend:
     """w0 rules(p1) + w1 Σ rules(p_d)/d² + w2 own moves + w3/(1+r) + w4/(20+r) + w5 count/distinct.
 
-    Rules are learned within sessions with weight 1/d², up to 8 back; rules and moves are divided by their row's sum + 1.
+    Rules are learned within sessions, weight 1/d², up to 8 back; rules and moves are divided by their row's sum + 1.
     """
 
     def __init__(self, weights: tuple[float, float, float, float, float, float] = WEIGHTS["track"]) -> None:

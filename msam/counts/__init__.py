@@ -1,7 +1,7 @@
 """Counts that every play updates: own histories, what everyone's plays tell, and candidates with features from both."""
 
+from msam.config import CountsConfig
 from msam.counts.candidates import FEATURES, CandidateMaker, Candidates
-from msam.counts.config import CountsConfig
 from msam.counts.discography import Discography
 from msam.counts.history import UserHistory
 from msam.counts.keys import ABSENT, KeyIndex, key_of, keys_of

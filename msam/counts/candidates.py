@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from msam.config import CountsConfig
 from msam.counts.compiled import compiled
-from msam.counts.config import CountsConfig
 from msam.counts.describing import FEATURES, describe
 from msam.counts.discography import Book, Discography
 from msam.counts.folding import Tables

@@ -68,7 +68,7 @@ def _novelty(work: Work, plays: int) -> float:
     late = min(_LATE, plays)
     new = 0
     for position in range(plays - late, plays):
-        if work.entries[work.index[position]].first == position:
+        if work.entries[work.at[position]].first == position:
             new += 1
     return new / late
 
@@ -98,7 +98,7 @@ def describe(
     position = math.log1p(plays - own.session)
     length = math.log1p(plays)
     novelty = _novelty(work, plays)
-    last_plays = math.log1p(work.entries[work.index[plays - 1]].count)
+    last_plays = math.log1p(work.entries[work.at[plays - 1]].count)
     done = 0
     for place in range(work.state[CHOSEN]):
         found = work.chosen[place]

@@ -133,7 +133,10 @@ class Discography:
 
     def _grow(self) -> None:
         """Twice the room for whichever kind is full."""
-        sizes = [len(old) * (2 if int(size) == len(old) else 1) for old, size in zip((self.book.tracks, self.book.artists), self._sizes, strict=True)]
+        sizes = [
+            len(old) * (2 if int(size) == len(old) else 1)
+            for old, size in zip((self.book.tracks, self.book.artists), self._sizes, strict=True)
+        ]
         new = _empty(*sizes)
         for field in ("tracks", "track_keys", "artists", "artist_keys"):
             old = getattr(self.book, field)

@@ -69,8 +69,8 @@ def _block(pool: Records, free: Keys, sizes: Keys, level: int) -> int:
     start = free[level]
     if start >= 0:
         free[level] = pool[start].key
-        return start
-    start = sizes[POOL]
+        return int(start)
+    start = int(sizes[POOL])
     sizes[POOL] += 1 << level
     return start
 
@@ -127,14 +127,14 @@ def sequence_tag(first: int, second: int, third: int) -> int:
     tag *= np.uint64(0xBF58476D1CE4E5B9)
     tag = (tag ^ (tag >> np.uint64(32))) + np.uint64(third)
     tag *= np.uint64(0x94D049BB133111EB)
-    return np.int64((tag ^ (tag >> np.uint64(31))) | np.uint64(1 << 40))
+    return int(np.int64((tag ^ (tag >> np.uint64(31))) | np.uint64(1 << 40)))
 
 
 @compiled
 def count_of(tags: Keys, counts: Rows, tag: int) -> int:
     """How often a sequence was counted, 0 where another one holds its place."""
     place = tag & (len(tags) - 1)
-    return counts[place] if tags[place] == tag else 0
+    return int(counts[place]) if tags[place] == tag else 0
 
 
 @compiled
@@ -151,7 +151,9 @@ def _count(tags: Keys, counts: Rows, tag: int) -> None:
 
 
 @compiled
-def _play(tables: Tables, user_key: int, track_key: int, artist_key: int, at: float, gap: float, back: int, most: int) -> None:
+def _play(
+    tables: Tables, user_key: int, track_key: int, artist_key: int, at: float, gap: float, back: int, most: int
+) -> None:
     sizes = tables.sizes
     new = sizes[TRACKS]
     row = row_of(tables.track_places, tables.track_keys, sizes, TRACKS, track_key)
@@ -166,15 +168,15 @@ def _play(tables: Tables, user_key: int, track_key: int, artist_key: int, at: fl
         user.session = 0
     for distance in range(1, min(user.session, back) + 1):
         source = tables.tracks[recent[distance - 1]]
-        weight = np.float32(1.0) / np.float32(distance * distance)
-        source.rules += weight
+        weight = 1.0 / (distance * distance)
+        source.rules += np.float32(weight)
         moves = 1 if distance == 1 else 0
         source.moves += moves
         bump(tables, source, track_key, weight, moves, most)
     if user.session == 0 and user.seen > 0:  # a move over a break: counted, but no rule
         source = tables.tracks[recent[0]]
         source.moves += 1
-        bump(tables, source, track_key, np.float32(0.0), 1, most)
+        bump(tables, source, track_key, 0.0, 1, most)
     if user.seen >= 2:
         first, second = tables.track_keys[recent[1]], tables.track_keys[recent[0]]
         _count(tables.pair_tags, tables.pair_counts, sequence_tag(first, second, 0))
@@ -188,14 +190,12 @@ def _play(tables: Tables, user_key: int, track_key: int, artist_key: int, at: fl
     if artist_key != ABSENT:
         artist = tables.artists[row_of(tables.artist_places, tables.artist_keys, sizes, ARTISTS, artist_key)]
         artist.plays += 1
-        bump(tables, artist, track_key, np.float32(1.0), 1, most)
+        bump(tables, artist, track_key, 1.0, 1, most)
     sizes[PLAYS] += 1
 
 
 @compiled
-def fold(
-    tables: Tables, users: Keys, tracks: Keys, artists: Keys, times: Any, gap: float, back: int, most: int
-) -> int:
+def fold(tables: Tables, users: Keys, tracks: Keys, artists: Keys, times: Any, gap: float, back: int, most: int) -> int:
     """Fold plays until one might not find room; returns how many were folded."""
     sizes = tables.sizes
     need = (BACK + 2) * 2 * most

@@ -61,10 +61,10 @@ def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.floa
         session -= 1
     before = tracks[last - 1] if last > 0 else ABSENT
     moves, moves2 = 0, 0
-    own1, own8 = np.float32(0.0), np.float32(0.0)
+    own1, own8 = 0.0, 0.0
     for position in range(last, -1, -1):
         found = entry_of(work, tracks[position])
-        work.index[position] = found
+        work.at[position] = found
         entry = work.entries[found]
         if entry.count == 0:
             entry.artist = artists[position]
@@ -78,19 +78,19 @@ def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.floa
         if position == last:
             continue
         if tracks[position] == tracks[last]:
-            following = work.entries[work.index[position + 1]]
+            following = work.entries[work.at[position + 1]]
             following.moves += 1
             moves += 1
             if position > 0 and tracks[position - 1] == before:
                 following.moves2 += 1
                 moves2 += 1
         if entry.back > 0:
-            near = np.float32(1.0) / np.float32(entry.back * entry.back)
+            near = 1.0 / (entry.back * entry.back)
             for distance in range(1, min(limits.back, last - position) + 1):
                 if times[position + distance] - times[position + distance - 1] > limits.gap:
                     break
-                weight = np.float32(1.0) / np.float32(distance * distance)
-                target = work.entries[work.index[position + distance]]
+                weight = 1.0 / (distance * distance)
+                target = work.entries[work.at[position + distance]]
                 if entry.back == 1:
                     target.own1 += weight
                     own1 += weight
@@ -213,7 +213,9 @@ def choose_new(work: Work, shared: Tables, book: Book, limits: Limits, look: int
     size = 0
     for place in range(recent, work.state[ARTISTS]):
         if limits.liked > 0:
-            size = keep(work.heap, size, limits.liked, np.float64(work.artists[place].plays), work.artists[place].key, place)
+            size = keep(
+                work.heap, size, limits.liked, np.float64(work.artists[place].plays), work.artists[place].key, place
+            )
     best_first(work.heap, size)
     order = np.empty(recent + size, np.int64)
     for place in range(recent):

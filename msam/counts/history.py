@@ -57,10 +57,7 @@ class UserHistory:
     def _hold(self, tracks: Keys, artists: Keys, times: Times) -> None:
         """Move the plays to the front of arrays with as much room again."""
         count, room = len(tracks), max(16, 2 * len(tracks))
-        held = []
-        for old in (tracks, artists, times):
-            new = np.zeros(room, dtype=old.dtype)
-            new[:count] = old
-            held.append(new)
-        self.tracks, self.artists, self.times = held
+        new = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room, np.float64)
+        new[0][:count], new[1][:count], new[2][:count] = tracks, artists, times
+        self.tracks, self.artists, self.times = new
         self.start, self.stop = 0, count

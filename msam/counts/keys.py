@@ -38,7 +38,7 @@ def find(places: Rows, keys: Keys, key: int) -> int:
     while places[place] >= 0:
         row = places[place]
         if keys[row] == key:
-            return row
+            return int(row)
         place = (place + 1) & mask
     return -1
 

@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from msam.config import CountsConfig
 from msam.counts import folding
-from msam.counts.config import CountsConfig
 from msam.counts.folding import ARTISTS, BACK, PLAYS, POOL, TRACKS, USERS, Tables
 from msam.counts.keys import Keys, find, table_for
 from msam.errors import MethodError
@@ -40,7 +40,13 @@ class SharedCounts:
         while done < len(users):
             some = slice(done, None)
             done += folding.fold(
-                self.tables, users[some], tracks[some], artists[some], times[some], config.gap, config.back,
+                self.tables,
+                users[some],
+                tracks[some],
+                artists[some],
+                times[some],
+                config.gap,
+                config.back,
                 config.successors,
             )
             if done < len(users):
@@ -142,7 +148,7 @@ def _empty(room: Mapping[str, int], pool: int, config: CountsConfig) -> Tables:
 
 def _placed(tables: Tables) -> Tables:
     """With places of all rows."""
-    made = {}
+    made: dict[str, Any] = {}
     for name, kind in _KINDS.items():
         keys = getattr(tables, f"{name[:-1]}_keys")
         made[f"{name[:-1]}_places"] = table_for(keys, int(tables.sizes[kind]), len(keys))
@@ -151,7 +157,9 @@ def _placed(tables: Tables) -> Tables:
 
 def _columns(name: str, records: NDArray[Any]) -> dict[str, NDArray[Any]]:
     fields = records.dtype.names or ()
-    return {f"{name}.{field}": np.ascontiguousarray(records[field]) for field in fields if field != "key" or name == "pool"}
+    return {
+        f"{name}.{field}": np.ascontiguousarray(records[field]) for field in fields if field != "key" or name == "pool"
+    }
 
 
 def _fill(records: NDArray[Any], name: str, arrays: Mapping[str, NDArray[Any]]) -> None:

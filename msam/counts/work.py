@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from msam.config import CountsConfig
 from msam.counts.compiled import compiled
-from msam.counts.config import CountsConfig
 from msam.counts.keys import Keys, Rows
 
 Records = NDArray[Any]
@@ -46,7 +46,7 @@ class Work(NamedTuple):
     artists: Records
     artist_stamps: Rows
     artist_places: Rows
-    index: Rows  # int32 [history] entry of each play
+    at: Rows  # int32 [history] entry of each play
     chosen: Rows  # int32 [candidates] entries in the order in which they were chosen
     heap: Records  # the best of what is gone through, the least of them first
 
@@ -84,7 +84,7 @@ def entry_of(work: Work, key: int) -> int:
     while work.stamps[place] == generation:
         found = work.places[place]
         if work.entries[found].key == key:
-            return found
+            return int(found)
         place = (place + 1) & mask
     made = work.state[ENTRIES]
     work.state[ENTRIES] += 1
@@ -103,7 +103,7 @@ def entry_of(work: Work, key: int) -> int:
     entry.rule8 = 0.0
     entry.all_moves = 0
     entry.chosen = 0
-    return made
+    return int(made)
 
 
 @compiled
@@ -115,7 +115,7 @@ def artist_of(work: Work, key: int, add: bool) -> int:
     while work.artist_stamps[place] == generation:
         found = work.artist_places[place]
         if work.artists[found].key == key:
-            return found
+            return int(found)
         place = (place + 1) & mask
     if not add:
         return -1
@@ -129,7 +129,7 @@ def artist_of(work: Work, key: int, add: bool) -> int:
     artist.tracks = 0
     artist.late = 0
     artist.used = 0
-    return made
+    return int(made)
 
 
 @compiled
@@ -159,7 +159,7 @@ def choose(work: Work, entry: int) -> None:
 def _less(heap: Records, one: int, other: int) -> bool:
     """Lower score; of equal ones the larger key."""
     a, b = heap[one], heap[other]
-    return a.score < b.score or (a.score == b.score and a.key > b.key)
+    return bool(a.score < b.score or (a.score == b.score and a.key > b.key))
 
 
 @compiled

@@ -77,7 +77,7 @@ class Online(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """How old everyone's counts may get before they are refreshed: in plays of the stream, and in seconds of its clock."""
+    """How old everyone's counts may get before a refresh: in plays of the stream, and in seconds of its clock."""
 
     plays: int = 1
     seconds: float = float("inf")

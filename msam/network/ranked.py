@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from msam.network.model import MSAM
 from msam.network.sides import TrackSide, UserSide
+from msam.network.wide import WideInputs
 
 
 class Ranking(NamedTuple):
@@ -24,7 +24,19 @@ class Ranking(NamedTuple):
     alpha: Tensor  # [B, K, P] weights of the tracks' words
 
 
-Call = Callable[[Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide], Ranking]
+class Call(Protocol):
+    """The computation with its model: arrays in, ranking out."""
+
+    def __call__(
+        self,
+        window: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
+    ) -> Ranking: ...
 
 
 class Ranked(nn.Module):
@@ -36,11 +48,12 @@ class Ranked(nn.Module):
         self.n = n
 
     def forward(self, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, *sides: Tensor) -> Ranking:
-        """window int64 [B, K], rows and units [N, 2d], offsets [N] (-inf: never), then TrackSide and UserSide."""
-        width = len(TrackSide._fields)
-        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:])
+        """window int64 [B, K], rows and units [N, 2d], offsets [N] (-inf: never), the sides, maybe WideInputs."""
+        width, whole = len(TrackSide._fields), len(TrackSide._fields) + len(UserSide._fields)
+        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:whole])
+        wide = WideInputs(*sides[whole:]) if len(sides) > whole else None
         hidden = self.model(side, window, users)
-        logits = self.model.logits(hidden, rows, window) + offsets
+        logits = self.model.join(self.model.logits(hidden, rows, window) + offsets, wide)
         best, found = logits.topk(self.n, dim=1)
         scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
         near = torch.einsum("bnd,bkd->bnk", units[found], units[window.clamp(min=0)])
@@ -54,15 +67,31 @@ def eager(model: MSAM, n: int) -> Call:
     ranked = Ranked(model, n).eval()
 
     @torch.inference_mode()
-    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
-        found: Ranking = ranked(window, rows, units, offsets, *side, *users)
+    def call(
+        window: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
+    ) -> Ranking:
+        found: Ranking = ranked(window, rows, units, offsets, *side, *users, *(wide or ()))
         return found
 
     return call
 
 
 def traced(
-    model: MSAM, n: int, window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+    model: MSAM,
+    n: int,
+    window: Tensor,
+    rows: Tensor,
+    units: Tensor,
+    offsets: Tensor,
+    side: TrackSide,
+    users: UserSide,
+    wide: WideInputs | None = None,
 ) -> Call:
     """The computation as one graph for inputs of these shapes.
 
@@ -74,11 +103,19 @@ def traced(
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(), (window, rows, units, offsets, *side, *users), check_trace=False
+            Ranked(model, n).eval(), (window, rows, units, offsets, *side, *users, *(wide or ())), check_trace=False
         )
 
     @torch.inference_mode()
-    def call(window: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide) -> Ranking:
-        return Ranking(*graph(window, rows, units, offsets, *side, *users))
+    def call(
+        window: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
+    ) -> Ranking:
+        return Ranking(*graph(window, rows, units, offsets, *side, *users, *(wide or ())))
 
     return call
