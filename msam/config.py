@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from msam.errors import MethodError
@@ -28,14 +28,71 @@ def _known(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(values)
 
 
+_KINDS = ("followed", "favourites", "ruled", "unheard", "fresh", "recent", "liked", "each")
+
+
+@dataclass(frozen=True, slots=True)
+class CountsConfig:
+    """What the wide head counts and which tracks become candidates; part of a model, because a scorer is only right
+    for the inputs that it was trained on.
+
+    history: plays kept per user. gap: seconds without a play that end a session. back: plays back from which rules
+    are learned and read. successors: most followers kept per track, and tracks per artist. pairs: log2 of the places
+    for second-order counts.
+
+    Most candidates of each kind: `newest` own tracks, `followed` own ones that came after one of the last plays
+    before, `favourites`: most played own ones, `ruled`: by everyone's rules, and by artists that this user plays
+    `unheard`: tracks that only others played, and `fresh` ones that nobody has. Those artists are the `recent` last
+    ones and the `liked` most played ones, and each gives at most `each` of a kind.
+    """
+
+    history: int = 1000
+    gap: float = 1800.0
+    back: int = 8
+    successors: int = 64
+    pairs: int = 20
+    newest: int = 150
+    favourites: int = 40
+    followed: int = 24
+    ruled: int = 80
+    unheard: int = 40
+    fresh: int = 40
+    recent: int = 4
+    liked: int = 8
+    each: int = 12
+
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            value, least = getattr(self, name), 0 if name in _KINDS else 1
+            _require(not isinstance(value, bool) and value >= least, f"{name} must be at least {least}, not {value!r}")
+        _require(self.back <= 8, f"back must be at most 8, not {self.back!r}")
+
+    @property
+    def most(self) -> int:
+        """Most candidates of one play, those asked for by the caller aside."""
+        return self.newest + self.followed + self.favourites + self.ruled + self.unheard + self.fresh
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready mapping for a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`; raises ConfigError for unknown or bad settings."""
+        try:
+            return cls(**_known(cls, values))
+        except TypeError as error:
+            raise ConfigError(f"CountsConfig: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class MSAMConfig:
     """Shape of the network. `published=True` is the paper's model alone and switches every extension off.
 
     dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions are
     `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over
-    the plays of the window) and `cold_calibration` (scores of tracks that training did not meet are scaled and shifted
-    by what the holdout shows).
+    the plays of the window), `cold_calibration` (scores of tracks that training did not meet are scaled and shifted
+    by what the holdout shows) and `wide_head` (a scorer over `counts`, with `wide_inputs` inputs, added to the logits).
     """
 
     dim: int = 100
@@ -52,14 +109,30 @@ class MSAMConfig:
     content_rows: bool = True
     copy_head: bool = True
     cold_calibration: bool = True
+    wide_head: bool = True
+    wide_inputs: int = 36
+    counts: CountsConfig = field(default_factory=CountsConfig)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel_widths", tuple(self.kernel_widths))
+        if isinstance(self.counts, Mapping):
+            object.__setattr__(self, "counts", CountsConfig.from_dict(self.counts))
         if self.published:
             object.__setattr__(self, "content_rows", False)
             object.__setattr__(self, "copy_head", False)
             object.__setattr__(self, "cold_calibration", False)
-        sizes = ("dim", "window", "hidden", "text_dim", "max_words", "max_user_words", "audio_groups", "audio_width")
+            object.__setattr__(self, "wide_head", False)
+        sizes = (
+            "dim",
+            "window",
+            "hidden",
+            "text_dim",
+            "max_words",
+            "max_user_words",
+            "audio_groups",
+            "audio_width",
+            "wide_inputs",
+        )
         for name in sizes:
             value = getattr(self, name)
             _require(

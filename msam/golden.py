@@ -14,6 +14,7 @@ from msam.errors import MethodError
 from msam.network.inference import encode_tracks, encode_users, score
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.model import MSAM
+from msam.network.wide import WideInputs
 from msam.sequences import Dataset
 
 # Logits are compared within this: other kinds of CPU sum in another order (about 1e-5), a wrong weight shows far above.
@@ -23,16 +24,23 @@ TOP = 20
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Content of the tracks and users of B windows; window [B, K] holds rows of `track_ids`, -1 padded."""
+    """Content of the tracks and users of B windows; window [B, K] holds rows of `track_ids`, -1 padded.
+
+    wide: candidates among these tracks with made-up counts, for a model with a wide head.
+    """
 
     track_ids: tuple[str, ...]
     tracks: TrackInputs
     users: UserInputs
     window: Tensor
+    wide: WideInputs | None = None
 
     @classmethod
-    def pick(cls, data: Dataset, size: int, count: int = 4) -> Golden:
-        """The newest windows of up to `count` users, spread over the users of `data`."""
+    def pick(cls, data: Dataset, size: int, count: int = 4, wide_inputs: int = 0) -> Golden:
+        """The newest windows of up to `count` users, spread over the users of `data`.
+
+        wide_inputs: inputs of the wide head; 0 for a model without.
+        """
         ends = [int(stop) for start, stop in zip(data.starts[:-1], data.starts[1:], strict=True) if stop - start > 1]
         if not ends:
             raise MethodError("no user has two plays to make a golden window of")
@@ -46,20 +54,25 @@ class Golden:
             data.tracks.select(members),
             data.users.select(torch.from_numpy(data.owner(chosen))),
             local - pad,
+            _made_up(len(chosen), len(members), wide_inputs) if wide_inputs else None,
         )
 
     def arrays(self) -> dict[str, Tensor]:
         """Tensors to store; inverse of `from_arrays`."""
         tracks = {f"tracks.{name}": tensor for name, tensor in self.tracks._asdict().items()}
         users = {f"users.{name}": tensor for name, tensor in self.users._asdict().items()}
-        return {**tracks, **users, "window": self.window}
+        wide = {} if self.wide is None else {f"wide.{name}": tensor for name, tensor in self.wide._asdict().items()}
+        return {**tracks, **users, **wide, "window": self.window}
 
     @classmethod
     def from_arrays(cls, track_ids: Sequence[str], arrays: Mapping[str, Tensor]) -> Golden:
         """From stored tensors; KeyError when one is missing."""
         tracks = TrackInputs(*(arrays[f"tracks.{name}"] for name in TrackInputs._fields))
         users = UserInputs(*(arrays[f"users.{name}"] for name in UserInputs._fields))
-        return cls(tuple(track_ids), tracks, users, arrays["window"])
+        wide = None
+        if "wide.rows" in arrays:
+            wide = WideInputs(*(arrays[f"wide.{name}"] for name in WideInputs._fields))
+        return cls(tuple(track_ids), tracks, users, arrays["window"], wide)
 
     def answers(self, model: MSAM, trained_ids: Sequence[str]) -> list[list[tuple[str, float]]]:
         """Per window the (track id, logit) of the best TOP of the golden tracks, best first."""
@@ -67,6 +80,8 @@ class Golden:
         trained = torch.tensor([row.get(track, -1) for track in self.track_ids], dtype=torch.int64)
         side = encode_tracks(model, self.tracks)
         logits, _ = score(model, side, model.rows(side, trained), self.window, encode_users(model, self.users))
+        with torch.inference_mode():
+            logits = model.join(logits, self.wide)
         best = logits.topk(min(TOP, len(self.track_ids)), dim=1)
         return [
             [(self.track_ids[index], value) for index, value in zip(indices, values, strict=True)]
@@ -89,3 +104,10 @@ class Golden:
                 if not abs(got - value) <= TOLERANCE:
                     return f"golden window {window}: logit of {track} is {got:.6g}, stored {value:.6g}"
         return None
+
+
+def _made_up(windows: int, tracks: int, inputs: int) -> WideInputs:
+    """Every other track as a candidate of each window, with inputs that look like counts."""
+    rows = torch.arange(0, tracks, 2).expand(windows, -1).contiguous()
+    made = np.random.default_rng(0).random((windows, rows.shape[1], inputs), dtype=np.float32)
+    return WideInputs(rows, torch.from_numpy(2 * made))

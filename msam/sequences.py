@@ -19,7 +19,8 @@ Integers = NDArray[np.int64]
 class Dataset:
     """Plays [T] as indices of `track_ids`, each user's in time order, users one after the other.
 
-    `starts` [U + 1]: where each user's plays begin. `times` [T]: Unix seconds.
+    `starts` [U + 1]: where each user's plays begin. `times` [T]: Unix seconds. `artists`, `albums`: ids per track
+    (None: unknown), or none at all; only the wide head reads them.
     """
 
     track_ids: tuple[str, ...]
@@ -29,12 +30,16 @@ class Dataset:
     plays: Integers
     times: NDArray[np.float64]
     starts: Integers
+    artists: tuple[str | None, ...] = ()
+    albums: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.tracks) != len(self.track_ids) or len(self.users) != len(self.user_ids):
             raise MethodError("one row of content is needed for every track and every user")
         if len(self.starts) != len(self.user_ids) + 1 or self.starts[-1] != len(self.plays) != len(self.times):
             raise MethodError("plays, times and starts do not fit together")
+        if any(len(column) not in (0, len(self.track_ids)) for column in (self.artists, self.albums)):
+            raise MethodError("artists and albums are needed for every track, or for none")
         if len(self.plays) and not (self.plays.min() >= 0 and self.plays.max() < len(self.track_ids)):
             raise MethodError("a play names a track that is not in the catalogue")
 
@@ -46,6 +51,8 @@ class Dataset:
         users: Sequence[str],
         user_inputs: UserInputs,
         plays: Sequence[tuple[str, str, float]],
+        artists: Sequence[str | None] = (),
+        albums: Sequence[str | None] = (),
     ) -> Dataset:
         """From plays (user_id, track_id, played_at) in any order; ties keep the order given.
 
@@ -61,7 +68,10 @@ class Dataset:
         when = np.array([at for _, _, at in plays], dtype=np.float64)
         order = np.lexsort((when, who))
         starts = np.searchsorted(who[order], np.arange(len(users) + 1)).astype(np.int64)
-        return cls(tuple(track_row), track_inputs, tuple(user_row), user_inputs, what[order], when[order], starts)
+        whose = tuple(artists), tuple(albums)
+        return cls(
+            tuple(track_row), track_inputs, tuple(user_row), user_inputs, what[order], when[order], starts, *whose
+        )
 
     def owner(self, positions: Integers) -> Integers:
         """User index of the plays at `positions`."""

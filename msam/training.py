@@ -23,6 +23,7 @@ from msam.network.rows import ContentRows
 from msam.network.sides import TrackSide, UserSide
 from msam.ranking import evaluate, ranks
 from msam.sequences import Dataset, Integers, batches
+from msam.wide_training import WideConfig, add_wide
 
 __all__ = ["Dataset", "Progress", "TrainReport", "Trained", "TrainingError", "evaluate", "ranks", "train"]
 
@@ -221,14 +222,22 @@ def train(
     settings: TrainConfig,
     *,
     init: Trained | None = None,
+    wide: WideConfig | None = None,
     progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Trained:
-    """Train on `data`; the epoch with the best holdout NDCG@20 is kept. Two runs give the same bits.
+    """Train on `data`: MSAM (the epoch with the best holdout NDCG@20 is kept), then its wide head, if it has one.
+
+    Two runs give the same bits.
 
     Tracks of the catalogue that are never played before the holdout stay cold. Raises TrainingError.
     """
     with _reproducible(settings.seed, settings.threads):
-        return _train(_Run(data, config, settings, init), settings, progress)
+        run = _Run(data, config, settings, init)
+        trained = _train(run, settings, progress)
+        if config.wide_head and len(run.held):
+            add_wide(trained.model, data, run.catalogue_rows, run.held, wide or WideConfig(seed=settings.seed), say)
+        return trained
 
 
 def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None] | None) -> Trained:

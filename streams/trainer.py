@@ -148,7 +148,9 @@ class Trainer:
         simf = self._fit_simf(state, None if parent is None else parent.recommender.simf)
         profiles = self._profiles(state)
         data = self._dataset(state, simf, profiles)
-        trained = train(data, self._model, self._training, init=self._init(parent), progress=self._progress)
+        trained = train(
+            data, self._model, self._training, init=self._init(parent), progress=self._progress, say=self._say
+        )
         stored = self._store(state, data, trained, simf, parent, time.monotonic() - started)
         return self._announce(self._judge(stored, state, parent, profiles))
 
@@ -212,7 +214,9 @@ class Trainer:
         people = UserInputs.build([profiles.get(user, NOBODY).vectors for user in users], self._model)
         kept = set(ids)
         plays = [(user, track, at) for user, track, at, *_ in state.plays if track in kept]
-        return Dataset.build(ids, inputs, users, people, plays)
+        artists = [track.artist_id for track in tracks]
+        albums = [None if track.metadata is None else track.metadata.album_id for track in tracks]
+        return Dataset.build(ids, inputs, users, people, plays, artists, albums)
 
     def _init(self, parent: "Rival | None") -> Trained | None:
         if parent is None or parent.recommender.model.config != self._model:
@@ -238,7 +242,7 @@ class Trainer:
             self._settings.models,
             trained.model,
             trained.track_ids,
-            Golden.pick(data, self._model.window),
+            Golden.pick(data, self._model.window, wide_inputs=self._model.wide_inputs * self._model.wide_head),
             arrays={f"{SIMF}{name}": array for name, array in simf.to_arrays().items()},
             extra={"catalogue_version": state.catalogue.version, "trained_through": state.trained_through},
             metrics=figures,

@@ -13,6 +13,7 @@ from msam.network.inputs import FIELDS, TrackInputs, UserInputs, spans
 from msam.network.normalise import Standardise
 from msam.network.rows import ContentRows, FreeRows, RawContent
 from msam.network.sides import Explanation, Hidden, TrackSide, UserSide
+from msam.network.wide import WideHead, WideInputs
 
 PART = 1024  # tracks per call where all tracks of training are gone through
 
@@ -56,6 +57,7 @@ class MSAM(nn.Module):
         self.copy_head: CopyHead | None = None
         if config.copy_head:
             self.copy_head = CopyHead(d, config.state, config.hidden, config.window, rows)
+        self.wide_head = WideHead(config.wide_inputs) if config.wide_head else None
 
     # -- tracks and users -------------------------------------------------------------------------------------
 
@@ -207,6 +209,12 @@ class MSAM(nn.Module):
         if self.copy_head is None:
             return logits
         return logits.scatter_add(1, window.clamp(min=0), self.copy_scores(hidden, window))
+
+    def join(self, logits: Tensor, wide: WideInputs | None) -> Tensor:
+        """Logits [B, n], offsets included, with the wide head's scores of candidates; as they are without either."""
+        if self.wide_head is None or wide is None:
+            return logits
+        return self.wide_head.join(logits, wide)
 
     @torch.no_grad()
     def finish(self, inputs: TrackInputs) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from msam.network.model import MSAM
 from msam.network.sides import TrackSide, UserSide
+from msam.network.wide import WideInputs
 
 
 class Ranking(NamedTuple):
@@ -24,7 +24,20 @@ class Ranking(NamedTuple):
     alpha: Tensor  # [B, K, P] weights of the tracks' words
 
 
-Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide], Ranking]
+class Call(Protocol):
+    """From windows to lists; all calls of one have inputs of the same shapes."""
+
+    def __call__(
+        self,
+        window: Tensor,
+        user: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
+    ) -> Ranking: ...
 
 
 class Ranked(nn.Module):
@@ -40,12 +53,14 @@ class Ranked(nn.Module):
     ) -> Ranking:
         """window int64 [B, K], user int64 [B], rows and units [N, 2d], offsets [N] (-inf: never), then the tables.
 
-        window and user index the tables: a TrackSide of N tracks and a UserSide.
+        window and user index the tables: a TrackSide of N tracks and a UserSide. Behind them, the candidates of a
+        model with a wide head (WideInputs), if there are any.
         """
-        width = len(TrackSide._fields)
-        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:]).select(user)
+        width, whole = len(TrackSide._fields), len(TrackSide._fields) + len(UserSide._fields)
+        side, users = TrackSide(*sides[:width]), UserSide(*sides[width:whole]).select(user)
+        wide = WideInputs(*sides[whole:]) if len(sides) > whole else None
         hidden = self.model(side, window, users)
-        logits = self.model.logits(hidden, rows, window) + offsets
+        logits = self.model.join(self.model.logits(hidden, rows, window) + offsets, wide)
         best, found = logits.topk(self.n, dim=1)
         scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
         near = torch.einsum("bnd,bkd->bnk", units[found], units[window.clamp(min=0)])
@@ -60,9 +75,16 @@ def eager(model: MSAM, n: int) -> Call:
 
     @torch.inference_mode()
     def call(
-        window: Tensor, user: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+        window: Tensor,
+        user: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
     ) -> Ranking:
-        found: Ranking = ranked(window, user, rows, units, offsets, *side, *users)
+        found: Ranking = ranked(window, user, rows, units, offsets, *side, *users, *(wide or ()))
         return found
 
     return call
@@ -78,6 +100,7 @@ def traced(
     offsets: Tensor,
     side: TrackSide,
     users: UserSide,
+    wide: WideInputs | None = None,
 ) -> Call:
     """The computation as one graph for inputs of these shapes.
 
@@ -89,13 +112,20 @@ def traced(
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(), (window, user, rows, units, offsets, *side, *users), check_trace=False
+            Ranked(model, n).eval(), (window, user, rows, units, offsets, *side, *users, *(wide or ())), check_trace=False
         )
 
     @torch.inference_mode()
     def call(
-        window: Tensor, user: Tensor, rows: Tensor, units: Tensor, offsets: Tensor, side: TrackSide, users: UserSide
+        window: Tensor,
+        user: Tensor,
+        rows: Tensor,
+        units: Tensor,
+        offsets: Tensor,
+        side: TrackSide,
+        users: UserSide,
+        wide: WideInputs | None = None,
     ) -> Ranking:
-        return Ranking(*graph(window, user, rows, units, offsets, *side, *users))
+        return Ranking(*graph(window, user, rows, units, offsets, *side, *users, *(wide or ())))
 
     return call

@@ -1,0 +1,1 @@
+"""Recommenders that MSAM is held against."""

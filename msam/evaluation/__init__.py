@@ -1,0 +1,1 @@
+"""How systems are compared: protocols, measures and reports. Never imports Kafka."""

@@ -1,0 +1,224 @@
+"""Training of the wide head: candidates of past plays, made by living through the log, and a softmax over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from msam import wide_join
+from msam.config import CountsConfig
+from msam.counts import FEATURES, CandidateMaker, Discography, SharedCounts, UserHistory
+from msam.counts.keys import ABSENT, Keys, key_of, keys_of
+from msam.evaluation.prequential import Stream
+from msam.network.model import MSAM
+from msam.network.wide import WideHead, WideInputs
+from msam.sequences import Dataset, Integers
+from msam.wide_join import rows_in
+
+Say = Callable[[str], None]
+FEWEST = 50  # plays to train on, and to join on
+
+
+class Examples(NamedTuple):
+    """Candidates of S plays, one after the other: play s has those from starts[s] to starts[s + 1]."""
+
+    keys: Keys  # int64 [n]
+    features: NDArray[np.float32]  # [n, F]
+    starts: Keys  # int64 [S + 1]
+    targets: Keys  # int64 [S] place of the track that was played among its candidates, -1: not there
+    places: Keys  # int64 [S] the play's place in the stream
+
+    def select(self, some: Keys) -> Examples:
+        """The plays `some`, in that order."""
+        spans = [np.arange(self.starts[s], self.starts[s + 1]) for s in some.tolist()]
+        index = np.concatenate([np.zeros(0, np.int64), *spans])
+        starts = np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64)
+        return Examples(self.keys[index], self.features[index], starts, self.targets[some], self.places[some])
+
+
+def collect(stream: Stream, book: Discography, config: CountsConfig, wanted: NDArray[np.bool_]) -> Examples:
+    """Candidates before each wanted play [T], from the plays before it; a user's first play has none: left out."""
+    maker, shared = CandidateMaker(config), SharedCounts(config)
+    histories: dict[int, UserHistory] = {}
+    keys: list[Keys] = []
+    features: list[NDArray[np.float32]] = []
+    targets, places, folded = [], [], 0
+    users, tracks, artists, times = (column.tolist() for column in stream[:4])
+    for place, user in enumerate(users):
+        history = histories.get(user)
+        if history is None:
+            history = histories[user] = UserHistory(config.history)
+        if wanted[place] and len(history):
+            some = slice(folded, place)
+            shared.fold(stream.users[some], stream.tracks[some], stream.artists[some], stream.times[some])
+            folded = place
+            key, feature = maker.make(history, shared, book)
+            hit = np.flatnonzero(key == tracks[place])
+            keys.append(key.copy())
+            features.append(feature.copy())
+            targets.append(int(hit[0]) if len(hit) else -1)
+            places.append(place)
+        history.append(tracks[place], artists[place], times[place])
+    starts = np.concatenate([[0], np.cumsum([len(key) for key in keys])]).astype(np.int64)
+    return Examples(
+        np.concatenate([np.zeros(0, np.int64), *keys]),
+        np.concatenate([np.zeros((0, len(FEATURES)), np.float32), *features]),
+        starts,
+        np.array(targets, dtype=np.int64),
+        np.array(places, dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WideConfig:
+    """How the wide head is trained.
+
+    start: part of each user's plays after which examples begin (the counts have to know something first). most:
+    examples, spread evenly; most_held: plays to join on. holdout: last part of the examples' time, for early stopping.
+    """
+
+    start: float = 0.4
+    most: int = 6000
+    most_held: int = 1000
+    holdout: float = 0.15
+    epochs: int = 12
+    patience: int = 3
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+def stream_of(data: Dataset) -> Stream:
+    """The plays of `data` in time order; ties go user by user."""
+    order = np.argsort(data.times, kind="stable")
+    users, tracks = keys_of(data.user_ids), keys_of(data.track_ids)
+    artists = _keys(data.artists, len(tracks))
+    plays = data.plays[order]
+    owner = data.owner(order)
+    first, size = data.starts[owner], data.starts[owner + 1] - data.starts[owner]
+    return Stream(users[owner], tracks[plays], artists[plays], data.times[order], (order - first) / size)
+
+
+def discography_of(data: Dataset) -> Discography:
+    """Artists and albums of the catalogue, in the order of keys: which arrived when, a log of plays does not tell."""
+    book = Discography()
+    tracks = keys_of(data.track_ids)
+    order = np.argsort(tracks)
+    book.update(tracks[order], _keys(data.artists, len(tracks))[order], _keys(data.albums, len(tracks))[order])
+    return book
+
+
+def _keys(identifiers: Sequence[str | None], count: int) -> Keys:
+    if not identifiers:
+        return np.zeros(count, dtype=np.int64)
+    return np.array([key_of(one) if one else ABSENT for one in identifiers], dtype=np.int64)
+
+
+def spread(mask: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
+    """At most `most` of the places of a mask [T], evenly spread."""
+    places = np.flatnonzero(mask)
+    kept = np.zeros(len(mask), dtype=np.bool_)
+    kept[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]] = True
+    return kept
+
+
+def add_wide(
+    model: MSAM,
+    data: Dataset,
+    catalogue_rows: Integers,
+    held: Integers,
+    settings: WideConfig,
+    say: Say = lambda _: None,
+) -> None:
+    """Train the wide head of a trained, frozen model on `data`, and join the two on the plays at `held`.
+
+    Where there are too few plays to learn from, the head is left as it is and changes nothing.
+    """
+    assert model.wide_head is not None
+    stream, book = stream_of(data), discography_of(data)
+    order = np.argsort(data.times, kind="stable")
+    later = np.zeros(len(order), dtype=np.bool_)
+    later[held] = True
+    later = later[order]
+    learn = spread(~later & (stream.part >= settings.start), settings.most)
+    check = spread(later, settings.most_held)
+    examples = collect(stream, book, model.config.counts, learn | check)
+    mine, theirs = np.flatnonzero(learn[examples.places]), np.flatnonzero(check[examples.places])
+    if len(mine) < FEWEST or len(theirs) < FEWEST:
+        return
+    fit_wide(model.wide_head, examples.select(mine), settings, say)
+    features, mask, _ = padded(examples, theirs)
+    keys = np.where(mask.numpy(), examples.keys[_index(examples, theirs)], ABSENT)
+    inputs = WideInputs(torch.from_numpy(rows_in(data, keys)), features)
+    join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, order[examples.places[theirs]], inputs))
+    wide_join.apply(model.wide_head, join)
+    say(f"wide head joined: {join.deep:g} of MSAM, {join.sharp:g} of the scores, others {join.others:+.2f}")
+
+
+def _index(examples: Examples, some: Keys) -> Keys:
+    """Places [B, C] of the candidates of the plays `some`; behind the last one, those of others."""
+    width = int((examples.starts[some + 1] - examples.starts[some]).max())
+    index: Keys = np.minimum(examples.starts[some][:, None] + np.arange(width), len(examples.keys) - 1)
+    return index
+
+
+def padded(examples: Examples, some: Keys) -> tuple[Tensor, Tensor, Tensor]:
+    """Features [B, C, F], mask bool [B, C] and targets [B] (C: the bucket of all others) of the plays `some`."""
+    sizes = examples.starts[some + 1] - examples.starts[some]
+    index, width = _index(examples, some), int(sizes.max())
+    mask = np.arange(width) < sizes[:, None]
+    targets = np.where(examples.targets[some] >= 0, examples.targets[some], width)
+    return torch.from_numpy(examples.features[index]), torch.from_numpy(mask), torch.from_numpy(targets)
+
+
+def _loss(head: WideHead, examples: Examples, some: Keys) -> Tensor:
+    features, mask, targets = padded(examples, some)
+    scores = head(features).masked_fill(~mask, -torch.inf)
+    logits = torch.cat([scores, head.bucket.expand(len(scores), 1)], 1)
+    return functional.cross_entropy(logits, targets)
+
+
+def fit_wide(head: WideHead, examples: Examples, settings: WideConfig, say: Say = lambda _: None) -> float:
+    """Train on all but the last examples, keep the epoch that is best on those; returns its loss (nats a play).
+
+    Deterministic under the seed, given one thread and torch's deterministic algorithms.
+    """
+    count = len(examples.targets)
+    order = np.argsort(examples.places, kind="stable")
+    cut = count - max(int(count * settings.holdout), 1)
+    train, held = order[:cut], order[cut:]
+    head.fit_scales(torch.from_numpy(examples.features))
+    optimiser = torch.optim.Adam(head.net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser.add_param_group({"params": [head.bucket], "weight_decay": 0.0, "lr": 10 * settings.learning_rate})
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, settings.epochs * -(-len(train) // settings.batch), settings.learning_rate / 20
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    best, best_epoch, kept = float("inf"), 0, {}
+    for epoch in range(settings.epochs):
+        shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
+        for start in range(0, len(shuffled), settings.batch):
+            optimiser.zero_grad(set_to_none=True)
+            loss = _loss(head, examples, shuffled[start : start + settings.batch])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        with torch.no_grad():
+            parts = [held[at : at + 256] for at in range(0, len(held), 256)]
+            value = sum(float(_loss(head, examples, part)) * len(part) for part in parts) / len(held)
+        say(f"wide head, epoch {epoch + 1}: holdout loss {value:.4f}")
+        if value < best:
+            best, best_epoch = value, epoch
+            kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        elif epoch - best_epoch >= settings.patience:
+            break
+    head.load_state_dict(kept)
+    return best
