@@ -25,7 +25,6 @@ from streams.partitioner import partition_for
 from streams.pipeline import Pipeline
 from streams.profiles import Profiles, ProfileWords, profile_words
 from streams.publishing import Publisher
-from streams.recommender import Query
 from streams.records import ModelVersion, TrackFeature, UserProfile
 from streams.registry import PatientRegistry
 from streams.restore import restore
@@ -104,6 +103,7 @@ class StreamApp(faust.App):
             k=settings.window,
             slack=settings.slack,
             n=settings.list_size,
+            history=settings.history,
             registry=self.registry,
         )
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
@@ -294,14 +294,14 @@ class StreamApp(faust.App):
         entries = self.step.window(partition, user_id).entries[-self.settings.window :]
         if not entries:
             return 404, {"error": f"user {user_id!r} has not played anything yet"}
-        profile = self.step.profile(partition, user_id)
-        query = Query(tuple(entry.track_id for entry in entries), profile.words, profile.vectors)
+        query, profile = self.step.query(partition, user_id, entries)
         (items,) = self.step.recommender.recommend([query], n)
         return 200, {
             "user_id": user_id,
             "items": [item_object(item) for item in items],
             "model_version": self.step.recommender.version,
             "catalogue_version": self.step.recommender.catalogue_version,
+            "counts_version": self.step.recommender.counts_version,
             "profile_version": profile.version,
             "window": [entry.track_id for entry in entries],
         }
@@ -324,21 +324,21 @@ class CommittedConsumer(Consumer):
     def _new_consumer_thread(self) -> Any:
         return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+    async def wait_first(self, *coros: Any, **options: Any) -> Any:
         """Hand a message over without the race that Faust runs between each one and a suspension of the flow.
 
         The race makes two tasks a message, a third of the loop's work. Handing over seldom waits; where it does, the
         race is run.
         """
-        if len(coros) != 2 or timeout is not None or self.suspend_flow.is_set():
-            return await super().wait_first(*coros, timeout=timeout)
+        if len(coros) != 2 or options or self.suspend_flow.is_set():
+            return await super().wait_first(*coros, **options)
         handing, suspended = coros
         try:
             waits_for = handing.send(None)
         except StopIteration:
             suspended.close()
             return None
-        return await super().wait_first(resume(handing, waits_for), suspended, timeout=timeout)
+        return await super().wait_first(resume(handing, waits_for), suspended)
 
 
 def credentials(settings: Settings) -> Any:

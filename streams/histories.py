@@ -11,10 +11,12 @@ from io import BytesIO
 
 import fastavro
 import numpy as np
-from msam.counts import UserHistory, key_of
+from numpy.typing import NDArray
 
 import schemas
+from msam.counts import ABSENT, UserHistory, key_of
 from streams import avro
+from streams.counted import Plays
 from streams.recent import Recent
 from streams.serialization import record_header
 from streams.stores import TableStore
@@ -30,7 +32,7 @@ track_key = lru_cache(maxsize=262_144)(key_of)
 
 @dataclass(slots=True)
 class _Own:
-    """A history, and the part of it that is being filled."""
+    """A history, and the part of it that is being filled. (Who made a track is looked up when it is counted.)"""
 
     history: UserHistory
     first: int = 0
@@ -46,9 +48,10 @@ class Histories:
         self._parts = -(-limit // PART) + 1  # the newest may hold a single play
         self._own: dict[int, Recent[str, _Own]] = {}
 
-    def get(self, partition: int, user_id: str) -> UserHistory:
-        """The history of a user as it stands in this worker; it changes with `add`."""
-        return self._of(partition, user_id).history
+    def get(self, partition: int, user_id: str) -> Plays:
+        """The plays of a user as they stand in this worker; later plays do not change them."""
+        tracks, _, times = self._of(partition, user_id).history.arrays()
+        return Plays(tracks, times)
 
     def add(self, partition: int, user_id: str, track_id: str, played_at: float) -> tuple[bytes, Callable[[], bytes]]:
         """Take in a play; the key and, when called, the bytes that have to be stored for it."""
@@ -57,7 +60,7 @@ class Histories:
         if len(own.newest) == PART:
             own.first, own.newest = own.first + PART, []
         own.newest = [*own.newest, avro.long(track) + avro.double(played_at)]  # earlier bytes may still be asked for
-        own.history.append(track, played_at)
+        own.history.append(track, ABSENT, played_at)
         self._own[partition].put(user_id, own)
         return self._key(own.first // PART, user_id), partial(_encode, own.first, own.newest)
 
@@ -82,14 +85,14 @@ class Histories:
         times = np.concatenate([times for _, _, times in parts])
         first, tracks_now, times_now = parts[-1]
         newest = [avro.long(t) + avro.double(at) for t, at in zip(tracks_now.tolist(), times_now.tolist(), strict=True)]
-        return _Own(UserHistory.of(self._limit, tracks, times), first, newest)
+        return _Own(UserHistory.of(self._limit, tracks, np.zeros_like(tracks), times), first, newest)
 
 
 def _encode(first: int, plays: list[bytes]) -> bytes:
     return _HEADER + avro.long(first) + avro.block(len(plays), b"".join(plays))
 
 
-def _decode(data: bytes) -> tuple[int, np.ndarray, np.ndarray]:
+def _decode(data: bytes) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
     if not data.startswith(_HEADER):
         raise ValueError(f"not a part of a history (starts with {data[:10].hex()})")
     value = fastavro.schemaless_reader(BytesIO(data[len(_HEADER) :]), schemas.load("user_history"), None)

@@ -14,22 +14,33 @@ from streams.records import Item, Reasons, Recommendation
 from streams.serialization import record_header
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """One model call over a catalogue as it was then; b indexes the windows, k their plays, N the tracks."""
+class Found(NamedTuple):
+    """A `Ranking` as arrays: b indexes the windows, k their plays."""
 
-    windows: NDArray[np.int64]  # [B, K] rows of tracks, -1 where there is no play
     rows: NDArray[np.int64]  # [B, n] best first
     scores: NDArray[np.float32]  # [B, n]
     near: NDArray[np.int64]  # [B, n] the play that is nearest to the track
     gamma: NDArray[np.float32]  # [B, K, 3]
     beta: NDArray[np.float32]  # [B, K, G]
     alpha: NDArray[np.float32]  # [B, K, P]
-    tracks: Sequence[Track]  # [N]
-    names: Sequence[bytes]  # [N] ids as Avro strings
-    artists: NDArray[np.int64]  # [N] -1 for unknown
-    silent: NDArray[np.bool_]  # [N] never recommended
+
+
+class Known(NamedTuple):
+    """The N tracks of a catalogue as it was when the call was made."""
+
+    tracks: Sequence[Track]
+    names: Sequence[bytes]  # ids as Avro strings
+    artists: NDArray[np.int64]  # -1 for unknown
+    silent: NDArray[np.bool_]  # never recommended
     trained: int  # the first of the tracks are those that the model was trained on
+
+
+class Answers(NamedTuple):
+    """One model call."""
+
+    windows: NDArray[np.int64]  # [B, K] rows of tracks, -1 where there is no play
+    found: Found
+    known: Known
 
 
 class _Why(NamedTuple):
@@ -58,7 +69,7 @@ class Made:
             else:
                 because, gamma, group, word = whys.get(k) or whys.setdefault(k, self._why(k))
                 reasons = Reasons(kind, because, *gamma, group, word)
-            out.append(Item(self.answers.tracks[row].track_id, score, rank, reasons))
+            out.append(Item(self.answers.known.tracks[row].track_id, score, rank, reasons))
         return tuple(out)
 
     def encode(self, blank: Recommendation) -> bytes:
@@ -66,10 +77,10 @@ class Made:
 
         Twenty items with their reasons are most of what a play costs outside of the model, so they get no objects.
         """
-        names, out = self.answers.names, [record_header("recommendation"), avro.string(blank.user_id)]
+        names, out = self.answers.known.names, [record_header("recommendation"), avro.string(blank.user_id)]
         whys: dict[int, bytes] = {}
         count = 0
-        items = []
+        items: list[bytes] = []
         for count, (row, score, kind, k) in enumerate(self._places(), 1):
             why = _NO_WHY if k is None else whys.get(k) or whys.setdefault(k, _pack(self._why(k)))
             items += names[row], avro.double(score), avro.long(count), _KINDS[kind], why
@@ -82,34 +93,34 @@ class Made:
 
     def _places(self) -> Iterator[tuple[int, float, str, int | None]]:
         """Row, score, kind and nearest play of each place."""
-        answers, b = self.answers, self.b
-        window = answers.windows[b]
+        (windows, found, catalogue), b = self.answers, self.b
+        window = windows[b]
         known = set(window[window >= 0].tolist())
-        artists = {artist for artist in answers.artists[sorted(known)].tolist() if artist >= 0}
-        rows = answers.rows[b]
-        theirs = answers.artists[rows].tolist()
+        artists = {artist for artist in catalogue.artists[sorted(known)].tolist() if artist >= 0}
+        rows = found.rows[b]
+        theirs = catalogue.artists[rows].tolist()
         for row, score, artist, k in zip(
-            rows.tolist(), answers.scores[b].tolist(), theirs, answers.near[b].tolist(), strict=True
+            rows.tolist(), found.scores[b].tolist(), theirs, found.near[b].tolist(), strict=True
         ):
-            if answers.silent[row] and not score > 0.0:
+            if catalogue.silent[row] and not score > 0.0:
                 return  # fewer tracks than places in the list
             if row in known:
                 kind = "repeat"
             elif artist in artists:
                 kind = "artist"
             else:
-                kind = "similar" if row < answers.trained else "discovery"
+                kind = "similar" if row < catalogue.trained else "discovery"
             yield row, score, kind, k if known else None
 
     def _why(self, k: int) -> _Why:
-        answers, b = self.answers, self.b
-        play = answers.tracks[int(answers.windows[b, k])]
-        beta, alpha = answers.beta[b, k], answers.alpha[b, k]
+        (windows, found, catalogue), b = self.answers, self.b
+        play = catalogue.tracks[int(windows[b, k])]
+        beta, alpha = found.beta[b, k], found.alpha[b, k]
         place = int(alpha.argmax())
         word = play.words[place] if alpha[place] > 0 and place < len(play.words) else None
         loudest = int(beta.argmax())
         group = AUDIO_GROUPS[loudest] if beta[loudest] > 0 else None
-        audio, text, sequence = answers.gamma[b, k].tolist()
+        audio, text, sequence = found.gamma[b, k].tolist()
         return _Why(play.track_id, (audio, text, sequence), group, word)
 
 

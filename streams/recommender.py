@@ -19,16 +19,18 @@ from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
 from msam.network.ranked import Call, Ranking, eager, traced
 from msam.network.sides import TrackSide, UserSide
+from msam.network.wide import WideInputs
 from msam.simf import SiMFState
 from streams import avro
 from streams.catalogue import Catalogue, Track
 from streams.content import contents
+from streams.counted import COUNTS, NO_PLAYS, Counted, Plays
 from streams.errors import MsamError
-from streams.lists import Answers, Made
+from streams.lists import Answers, Found, Known, Made
 from streams.records import Item
 
 log = logging.getLogger(__name__)
-Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide]
+Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide, WideInputs | None]
 _ROOM = 1024  # the table of tracks grows by this many rows
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
@@ -40,11 +42,12 @@ class ModelError(MsamError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One list to be made: the window's tracks (oldest first) and the vectors of the user's profile words."""
+    """One list to be made: the tracks of the window (oldest first), the profile's words, and all plays that count."""
 
     tracks: tuple[str, ...]
     profile: tuple[str, ...] = ()
     profile_vectors: NDArray[np.float16] | None = None
+    plays: Plays = NO_PLAYS  # for the wide head
 
 
 class Recommender:
@@ -60,6 +63,10 @@ class Recommender:
         self.trained = len(checkpoint.track_ids)
         self.ids: list[str] = list(checkpoint.track_ids)
         self.index: dict[str, int] = {track_id: row for row, track_id in enumerate(self.ids)}
+        self._counted: Counted | None = None
+        if self.model.wide_head is not None:
+            arrays = {n.removeprefix(COUNTS): array for n, array in checkpoint.arrays.items() if n.startswith(COUNTS)}
+            self._counted = Counted(self.model.config.counts, arrays, self.ids)
         self._catalogue = catalogue
         self._position = 0
         self._names: list[bytes] = [avro.string(track_id) for track_id in self.ids]
@@ -81,6 +88,11 @@ class Recommender:
         self._calls: dict[int, Call] = {}
         self._compile()
 
+    @property
+    def counts_version(self) -> int:
+        """How many plays everyone's counts know, 0 for a model without a wide head."""
+        return 0 if self._counted is None else self._counted.version
+
     # -- the catalogue ----------------------------------------------------------------------------------------
 
     def sync(self, limit: int | None = None) -> int:
@@ -95,6 +107,8 @@ class Recommender:
                     self._tracks.append(track)
             self._grow(len(self.ids))
             self._place(tracks, [self.index[track.track_id] for track in tracks])
+            if self._counted is not None:
+                self._counted.take(tracks)
         self._position, self.catalogue_version = position, version
         return self._catalogue.behind(position)
 
@@ -157,10 +171,20 @@ class Recommender:
         self._calls.setdefault(WINDOW_BATCH, plain)
         log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
 
-    def _arguments(self, window: Tensor, users: Sequence[int] = ()) -> Arguments:
+    def _arguments(self, window: Tensor, queries: Sequence[Query] = ()) -> Arguments:
         user = np.zeros(len(window), dtype=np.int64)
-        user[: len(users)] = users
-        return window, torch.from_numpy(user), self._rows, self._units, self._mask, self._side, self._users
+        user[: len(queries)] = [self._profile(query) for query in queries]
+        wide = self._candidates(queries, len(window))
+        return window, torch.from_numpy(user), self._rows, self._units, self._mask, self._side, self._users, wide
+
+    def _candidates(self, queries: Sequence[Query], size: int) -> WideInputs | None:
+        if self._counted is None:
+            return None
+        width, inputs = self._counted.shape
+        rows, features = np.full((size, width), -1, np.int64), np.zeros((size, width, inputs), np.float32)
+        for b, query in enumerate(queries):
+            self._counted.fill(query.plays, rows[b], features[b])
+        return WideInputs(torch.from_numpy(rows), torch.from_numpy(features))
 
     def _run(self, call: Call, window: Tensor) -> Ranking:
         return call(*self._arguments(window))
@@ -184,11 +208,14 @@ class Recommender:
         shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
         window = stack_windows(windows, size, shape)
         call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
-        found = call(*self._arguments(window, [self._profile(query) for query in queries]))
+        found = call(*self._arguments(window, queries))
         # From here on only numpy: every torch operation lets go of Python's lock and may wait for it again.
-        arrays = (tensor.numpy() for tensor in found)
-        answers = Answers(window.numpy(), *arrays, self._tracks, self._names, self._artist, self._silent, self.trained)
-        if np.isnan(answers.scores).any() and not self._silent.all():
+        answers = Answers(
+            window.numpy(),
+            Found(*(tensor.numpy() for tensor in found)),
+            Known(self._tracks, self._names, self._artist, self._silent, self.trained),
+        )
+        if np.isnan(answers.found.scores).any() and not self._silent.all():
             raise ModelError(f"model {self.version}: the scores are not numbers")
         return [Made(answers, b) for b in range(len(queries))]
 

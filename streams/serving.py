@@ -10,6 +10,7 @@ from streams import topics
 from streams.catalogue import SIGHTING
 from streams.dead_letters import dead_letter
 from streams.errors import MsamError
+from streams.histories import Histories
 from streams.lanes import Lane
 from streams.lists import Made
 from streams.metrics import Metrics
@@ -60,6 +61,7 @@ class PlayStep:
         k: int,
         slack: int,
         n: int,
+        history: int,
         registry: Registry | None = None,
     ) -> None:
         self._store = windows
@@ -69,6 +71,7 @@ class PlayStep:
         self._partitions, self._k, self._keep, self._n = partitions, k, k + slack, n
         self._registry = registry
         self._windows: dict[int, Recent[str, Window]] = {}
+        self._histories = Histories(windows, history)
         self._sighted: set[str] = set()
         self.recommender: Recommender | None = None
 
@@ -92,8 +95,10 @@ class PlayStep:
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the cached windows of partitions, and what was sighted: it may not have been published."""
+        partitions = list(partitions)
         for partition in partitions:
             self._windows.pop(partition, None)
+        self._histories.forget(partitions)
         self._sighted.clear()
 
     def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
@@ -140,22 +145,24 @@ class PlayStep:
             window = cached.put(user_id, Window() if data is None else decode_window(data))
         return window
 
-    def profile(self, partition: int, user_id: str) -> Profile:
-        """A user's profile as it stands in this worker."""
-        return self._profile_of(partition, user_id)
-
     def _ask(self, message: SourceMessage, result: Result) -> _Asked:
         play = self._decode(message)
-        window = self.window(message.partition, play.user_id).apply(
-            Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep
-        )
-        self._windows[message.partition].put(play.user_id, window)
-        result.state[play.user_id.encode()] = partial(encode_window, window)
+        before = self.window(message.partition, play.user_id)
+        window = before.apply(Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep)
+        if window is not before:
+            self._windows[message.partition].put(play.user_id, window)
+            result.state[play.user_id.encode()] = partial(encode_window, window)
+            part, value = self._histories.add(message.partition, play.user_id, play.track_id, play.played_at)
+            result.state[part] = value
         self._sight(play, result)
-        profile = self.profile(message.partition, play.user_id)
         entries = window.as_of(message.partition, message.offset, self._k)
-        query = Query(tuple(e.track_id for e in entries), profile.words, profile.vectors)
-        return _Asked(message, play, query, profile)
+        return _Asked(message, play, *self.query(message.partition, play.user_id, entries))
+
+    def query(self, partition: int, user_id: str, entries: Sequence[Entry]) -> tuple[Query, Profile]:
+        """What a user's list is made from: these plays of the window, and the profile and history as they stand."""
+        profile = self._profile_of(partition, user_id)
+        plays = self._histories.get(partition, user_id)
+        return Query(tuple(e.track_id for e in entries), profile.words, profile.vectors, plays), profile
 
     def _decode(self, message: SourceMessage) -> Play:
         if not message.value:
@@ -205,7 +212,7 @@ class PlayStep:
             (),
             self.recommender.version,
             self.recommender.catalogue_version,
-            0,
+            self.recommender.counts_version,
             question.profile.version,
             source,
         )

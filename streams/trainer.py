@@ -11,6 +11,7 @@ import numpy as np
 
 from msam import checkpoint, metrics
 from msam.config import MSAMConfig, TrainConfig
+from msam.counts import keys_of
 from msam.features.text import TextEncoder
 from msam.golden import Golden
 from msam.network.inputs import TrackInputs, UserInputs
@@ -20,6 +21,7 @@ from streams import topics
 from streams.catalogue import Catalogue
 from streams.catalogue_log import read_catalogue
 from streams.content import contents
+from streams.counted import Plays, counts_of
 from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions
@@ -243,7 +245,10 @@ class Trainer:
             trained.model,
             trained.track_ids,
             Golden.pick(data, self._model.window, wide_inputs=self._model.wide_inputs * self._model.wide_head),
-            arrays={f"{SIMF}{name}": array for name, array in simf.to_arrays().items()},
+            arrays={
+                **{f"{SIMF}{name}": array for name, array in simf.to_arrays().items()},
+                **(counts_of(self._model.counts, state.plays, state.catalogue) if self._model.wide_head else {}),
+            },
             extra={"catalogue_version": state.catalogue.version, "trained_through": state.trained_through},
             metrics=figures,
             parent=None if parent is None else parent.record.version,
@@ -319,11 +324,14 @@ def newest_plays(
         plays = sorted(by_user[user])
         first = max(len(plays) - int(len(plays) * holdout), 1)
         profile = profiles.get(user, NOBODY)
+        tracks = keys_of(track for *_, track in plays)
+        times = np.array([at for at, *_ in plays], dtype=np.float64)
         for place in range(first, len(plays)):
             _, offset, partition, track = plays[place]
             if offset >= parent.trained_through.get(str(partition), 0):
                 window = tuple(t for *_, t in plays[max(place - k, 0) : place])
-                queries.append(Query(window, profile.words, profile.vectors))
+                own = Plays(tracks[:place], times[:place])
+                queries.append(Query(window, profile.words, profile.vectors, own))
                 targets.append(track)
     if len(targets) > _GATE_PLAYS:
         keep = np.linspace(0, len(targets) - 1, _GATE_PLAYS).astype(int).tolist()

@@ -87,15 +87,29 @@ class CandidateMaker:
         extra: Keys = NO_KEYS,
     ) -> int:
         """`make` into zeroed arrays [width] and [width, F]; returns n."""
-        if not len(history):
+        return self.fill_plays(*history.arrays(), shared, book, keys, features, extra)
+
+    def fill_plays(
+        self,
+        tracks: Keys,
+        artists: Keys,
+        times: NDArray[np.float64],
+        shared: SharedCounts,
+        book: Discography,
+        keys: Keys,
+        features: NDArray[np.float32],
+        extra: Keys = NO_KEYS,
+    ) -> int:
+        """`fill` for plays [n] in order of arrival, of which the last `history` count."""
+        if not len(tracks):
             return 0
         return int(
             _gather(
-                history.tracks,
-                history.artists,
-                history.times,
-                max(history.start, history.stop - self.config.history),
-                history.stop,
+                tracks,
+                artists,
+                times,
+                max(len(tracks) - self.config.history, 0),
+                len(tracks),
                 shared.tables,
                 book.book,
                 self._limits,

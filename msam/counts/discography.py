@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msam.counts.compiled import compiled
-from msam.counts.keys import ABSENT, Keys, Rows, find, put, table_for
+from msam.counts.keys import ABSENT, Keys, Rows, find, find_all, put, table_for
 
 Records = NDArray[Any]
 # next, previous: the artist's older and newer track (rows, -1 none).
@@ -115,7 +115,8 @@ class Discography:
 
     def look_up(self, tracks: Keys) -> tuple[Keys, Keys]:
         """Keys of the artists and albums of tracks [n], 0 where unknown."""
-        rows = np.array([find(self.book.track_places, self.book.track_keys, key) for key in tracks.tolist()], np.int64)
+        rows = np.empty(len(tracks), np.int64)
+        find_all(self.book.track_places, self.book.track_keys, tracks, rows)
         known = self.book.tracks[np.maximum(rows, 0)]
         return np.where(rows >= 0, known["artist"], ABSENT), np.where(rows >= 0, known["album"], ABSENT)
 

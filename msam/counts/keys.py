@@ -68,7 +68,8 @@ def table_for(keys: Keys, count: int, room: int) -> Rows:
 
 
 @compiled
-def _find_all(places: Rows, keys: Keys, wanted: Keys, out: Keys) -> None:
+def find_all(places: Rows, keys: Keys, wanted: Keys, out: Keys) -> None:
+    """`find` each of `wanted` [n] into `out` [n]."""
     for index in range(len(wanted)):
         out[index] = find(places, keys, wanted[index])
 
@@ -99,5 +100,5 @@ class KeyIndex:
     def rows(self, keys: Keys) -> Keys:
         """Rows of keys of any shape, -1 where a key was never added."""
         out = np.empty(keys.size, dtype=np.int64)
-        _find_all(self._places, self._keys, np.ascontiguousarray(keys).ravel(), out)
+        find_all(self._places, self._keys, np.ascontiguousarray(keys).ravel(), out)
         return out.reshape(keys.shape)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 HIDDEN = 64
+WINDOWS = 8
 
 
 class WideInputs(NamedTuple):
@@ -58,5 +59,7 @@ class WideHead(nn.Module):
         """
         count = logits.shape[1]
         places = torch.where(wide.rows >= 0, wide.rows, count)
-        added = self.others.expand(len(logits), count + 1).scatter(1, places, self(wide.features))
+        # A few windows at a time, so that their number cannot change the bits of a score.
+        scores = torch.cat([self(some) for some in torch.split(wide.features, WINDOWS)])
+        added = self.others.expand(len(logits), count + 1).scatter(1, places, scores)
         return self.deep * logits + added[:, :count]

@@ -22,6 +22,7 @@ from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_play
 from msam.training import Dataset, train
 from streams.catalogue import Catalogue
 from streams.content import contents
+from streams.counted import counts_of
 from streams.records import ModelVersion, TrackFeature, TrackMetadata
 from streams.served import SIMF
 
@@ -117,12 +118,14 @@ def made(epochs: int = 6, seed: int = 0) -> Made:
     ids = list(dict.fromkeys(track for _, track, _ in log))
     users = sorted({user for user, _, _ in log})
     inputs = TrackInputs.build(contents([known.get(track) for track in ids], simf), CONFIG)
-    data = Dataset.build(ids, inputs, users, UserInputs.build([None] * len(users), CONFIG), log)
+    artists = [known.get(track).artist_id for track in ids]
+    data = Dataset.build(ids, inputs, users, UserInputs.build([None] * len(users), CONFIG), log, artists, artists)
     trained = train(data, CONFIG, TrainConfig(epochs=epochs, batch=30, learning_rate=1e-2, patience=epochs, seed=seed))
     folder = Path(tempfile.mkdtemp(prefix="msam-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     arrays = {f"{SIMF}{name}": array for name, array in simf.to_arrays().items()}
-    golden = Golden.pick(data, CONFIG.window)
+    arrays |= counts_of(CONFIG.counts, [(*play, 0, offset) for offset, play in enumerate(log)], known)
+    golden = Golden.pick(data, CONFIG.window, wide_inputs=CONFIG.wide_inputs)
     extra = {"catalogue_version": known.version}
     path = checkpoint.save(folder, trained.model, trained.track_ids, golden, arrays=arrays, extra=extra)
     return Made(path, simf, data)

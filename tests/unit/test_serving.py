@@ -113,6 +113,7 @@ class Service:
             k=K,
             slack=SLACK,
             n=N,
+            history=100,
         )
 
     def go_live(self, version: ModelVersion) -> None:
