@@ -19,6 +19,10 @@ class Plays(NamedTuple):
     tracks: NDArray[np.int64]  # keys
     times: NDArray[np.float64]  # Unix seconds
 
+    def without(self, last: int) -> "Plays":
+        """These plays but the last so many."""
+        return Plays(self.tracks[:-last], self.times[:-last]) if last else self
+
 
 NO_PLAYS = Plays(np.zeros(0, np.int64), np.zeros(0, np.float64))
 

@@ -147,21 +147,22 @@ class PlayStep:
 
     def _ask(self, message: SourceMessage, result: Result) -> _Asked:
         play = self._decode(message)
-        before = self.window(message.partition, play.user_id)
-        window = before.apply(Entry(play.played_at, message.offset, play.track_id, message.partition), self._keep)
+        partition, user = message.partition, play.user_id
+        before = self.window(partition, user)
+        window = before.apply(Entry(play.played_at, message.offset, play.track_id, partition), self._keep)
+        self._windows[partition].put(user, window)
+        result.state[user.encode()] = partial(encode_window, window)
         if window is not before:
-            self._windows[message.partition].put(play.user_id, window)
-            result.state[play.user_id.encode()] = partial(encode_window, window)
-            part, value = self._histories.add(message.partition, play.user_id, play.track_id, play.played_at)
+            part, value = self._histories.add(partition, user, play.track_id, play.played_at)
             result.state[part] = value
         self._sight(play, result)
-        entries = window.as_of(message.partition, message.offset, self._k)
-        return _Asked(message, play, *self.query(message.partition, play.user_id, entries))
+        entries = window.as_of(partition, message.offset, self._k)
+        return _Asked(message, play, *self.query(partition, user, entries, window.beyond(partition, message.offset)))
 
-    def query(self, partition: int, user_id: str, entries: Sequence[Entry]) -> tuple[Query, Profile]:
-        """What a user's list is made from: these plays of the window, and the profile and history as they stand."""
+    def query(self, partition: int, user_id: str, entries: Sequence[Entry], beyond: int = 0) -> tuple[Query, Profile]:
+        """What a list is made from: these plays of the window, the profile, and all plays but the last `beyond`."""
         profile = self._profile_of(partition, user_id)
-        plays = self._histories.get(partition, user_id)
+        plays = self._histories.get(partition, user_id).without(beyond)
         return Query(tuple(e.track_id for e in entries), profile.words, profile.vectors, plays), profile
 
     def _decode(self, message: SourceMessage) -> Play:

@@ -129,7 +129,7 @@ class Trainer:
     ) -> None:
         self._settings = settings
         self._kafka = settings.kafka_config()
-        self._model = model or MSAMConfig(dim=100, window=settings.window)
+        self._model = model or MSAMConfig(dim=settings.dim, hidden=settings.dim, window=settings.window)
         self._training = training or TrainConfig()
         self._simf = simf or SiMFConfig(dim=self._model.dim)
         self._gate = gate or Gate()

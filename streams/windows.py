@@ -61,6 +61,12 @@ class Window:
         seen = [e for e in self.entries if e.partition != partition or e.offset <= offset]
         return tuple(seen[-k:])
 
+    def beyond(self, partition: int, offset: int) -> int:
+        """How many plays of the window came after `offset` of `partition`."""
+        if self.last_offset(partition) <= offset:
+            return 0
+        return sum(e.partition == partition and e.offset > offset for e in self.entries)
+
 
 def encode_window(window: Window) -> bytes:
     """Avro bytes of a window (single-object encoding)."""

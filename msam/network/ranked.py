@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from msam.network.attention import steady_exp
 from msam.network.model import MSAM
 from msam.network.sides import TrackSide, UserSide
 from msam.network.wide import WideInputs
@@ -62,7 +63,7 @@ class Ranked(nn.Module):
         hidden = self.model(side, window, users)
         logits = self.model.join(self.model.logits(hidden, rows, window) + offsets, wide)
         best, found = logits.topk(self.n, dim=1)
-        scores = torch.exp(best - logits.logsumexp(1, keepdim=True))
+        scores = steady_exp(best - logits.logsumexp(1, keepdim=True))
         near = torch.einsum("bnd,bkd->bnk", units[found], units[window.clamp(min=0)])
         near = near.masked_fill((window < 0).unsqueeze(1), -torch.inf).argmax(2)
         why = self.model.explain(hidden, side, window, users)

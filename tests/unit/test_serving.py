@@ -12,9 +12,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from msam.counts import keys_of
 from msam.features.audio import AUDIO_GROUPS
 from streams import topics
 from streams.catalogue import Catalogue
+from streams.counted import Plays
 from streams.lanes import Lane
 from streams.metrics import Metrics
 from streams.outgoing import Out
@@ -186,11 +188,12 @@ def test_the_window_grows_in_a_batch_and_each_play_sees_its_own(service: Service
     assert recommender is not None
     for place, got in enumerate(lists(result.outs)):
         newest = tuple(tracks[max(place + 1 - K, 0) : place + 1])
-        assert got.source.offset == place and got.items == recommender.recommend([Query(newest)], N)[0]
+        own = Plays(keys_of(tracks[: place + 1]), 100.0 + np.arange(place + 1))
+        assert got.source.offset == place and got.items == recommender.recommend([Query(newest, plays=own)], N)[0]
+        assert got.items != recommender.recommend([Query(newest)], N)[0], "the user's own counts matter"
     assert len(lists(result.outs)) == len(tracks)
-    (state,) = result.state.items()
-    window = decode_window(state[1])
-    assert state[0] == b"alice" and [e.track_id for e in window.entries] == tracks[-K - SLACK :]
+    window = decode_window(result.state[b"alice"])
+    assert [e.track_id for e in window.entries] == tracks[-K - SLACK :]
     assert window.last_offset(batch[0].message.partition) == len(tracks) - 1
 
 
@@ -290,7 +293,7 @@ def test_a_play_that_comes_again_before_its_mark_gives_the_same_list(service: Se
     again = service.answer(first)
     before, after = lists(only(once).outs), lists(only(again).outs)
     assert [one.items for one in before] == [one.items for one in after] and before == after
-    assert only(again).state == only(once).state
+    assert only(again).state[b"alice"] == only(once).state[b"alice"]
 
 
 def test_windows_are_read_from_the_store_and_forgotten(service: Service) -> None:

@@ -13,7 +13,7 @@ from msam.config import TrainConfig
 from msam.golden import Golden
 from streams.profiles import NOBODY, Profile
 from streams.records import ModelVersion, UserProfile
-from streams.served import SIMF, load_model
+from streams.served import load_model
 from streams.settings import load_settings
 from streams.trainer import Gate, LogState, Rival, Trainer, _take_profile, describe, newest_plays, score
 from tests.unit.serving_data import CONFIG, catalogue, made, plays, version_of
@@ -40,7 +40,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
         good.model,
         good.track_ids,
         Golden.pick(made().data, CONFIG.window),
-        arrays={f"{SIMF}{name}": array for name, array in made().simf.to_arrays().items()},
+        arrays=good.arrays,
         extra=good.extra,
     )
     return version_of(path)
