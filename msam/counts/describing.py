@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from msam.counts.compiled import compiled
+from msam.counts.compiled import inner
 from msam.counts.discography import Book
 from msam.counts.folding import BACK, Tables, count_of, sequence_tag
 from msam.counts.gathering import Own
@@ -57,12 +57,12 @@ _LATE = 50
 WIDTH = len(FEATURES)
 
 
-@compiled
+@inner
 def _hours(seconds: float) -> float:
     return math.log1p(max(seconds, 0.0) / 3600.0)
 
 
-@compiled
+@inner
 def _novelty(work: Work, plays: int) -> float:
     """Share of the last plays that were the first of their track."""
     late = min(_LATE, plays)
@@ -73,7 +73,7 @@ def _novelty(work: Work, plays: int) -> float:
     return new / late
 
 
-@compiled
+@inner
 def describe(
     work: Work,
     tracks: Keys,

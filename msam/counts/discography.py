@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from msam.counts.compiled import compiled
+from msam.counts.compiled import compiled, inner
 from msam.counts.keys import ABSENT, Keys, Rows, find, find_all, put, table_for
 
 Records = NDArray[Any]
@@ -29,7 +29,7 @@ class Book(NamedTuple):
     artist_places: Rows
 
 
-@compiled
+@inner
 def _unlink(book: Book, row: int) -> None:
     track = book.tracks[row]
     if track.artist == ABSENT or track.gone:
@@ -45,7 +45,7 @@ def _unlink(book: Book, row: int) -> None:
     artist.size -= 1
 
 
-@compiled
+@inner
 def _enter(book: Book, sizes: Keys, key: int, artist: int, album: int, gone: int) -> None:
     """sizes: int64 [tracks, artists], how many rows are taken."""
     row = find(book.track_places, book.track_keys, key)

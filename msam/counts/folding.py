@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from msam.counts.compiled import compiled
+from msam.counts.compiled import compiled, inner
 from msam.counts.keys import ABSENT, Keys, Rows, find, put
 
 Records = NDArray[Any]
@@ -51,7 +51,7 @@ class Tables(NamedTuple):
     pair_counts: Rows
 
 
-@compiled
+@inner
 def row_of(places: Rows, keys: Keys, sizes: Keys, kind: int, key: int) -> int:
     """The row of a key, a new one if it has none."""
     row = find(places, keys, key)
@@ -63,7 +63,7 @@ def row_of(places: Rows, keys: Keys, sizes: Keys, kind: int, key: int) -> int:
     return row
 
 
-@compiled
+@inner
 def _block(pool: Records, free: Keys, sizes: Keys, level: int) -> int:
     """Start of an unused block of 2^level entries."""
     start = free[level]
@@ -75,7 +75,7 @@ def _block(pool: Records, free: Keys, sizes: Keys, level: int) -> int:
     return start
 
 
-@compiled
+@inner
 def bump(tables: Tables, owner: Any, key: int, weight: float, moves: int, most: int) -> None:
     """Add to a follower of `owner`, a record with start, size and room.
 
@@ -119,7 +119,7 @@ def bump(tables: Tables, owner: Any, key: int, weight: float, moves: int, most: 
     pool[place].moves = moves
 
 
-@compiled
+@inner
 def sequence_tag(first: int, second: int, third: int) -> int:
     """One key for two (third = 0) or three tracks in a row; never 0."""
     tag = np.uint64(first) * np.uint64(0x9E3779B97F4A7C15)
@@ -130,14 +130,14 @@ def sequence_tag(first: int, second: int, third: int) -> int:
     return int(np.int64((tag ^ (tag >> np.uint64(31))) | np.uint64(1 << 40)))
 
 
-@compiled
+@inner
 def count_of(tags: Keys, counts: Rows, tag: int) -> int:
     """How often a sequence was counted, 0 where another one holds its place."""
     place = tag & (len(tags) - 1)
     return int(counts[place]) if tags[place] == tag else 0
 
 
-@compiled
+@inner
 def _count(tags: Keys, counts: Rows, tag: int) -> None:
     """Count a sequence; where another holds the place, it takes one off that, and the place when nothing is left."""
     place = tag & (len(tags) - 1)
@@ -150,7 +150,7 @@ def _count(tags: Keys, counts: Rows, tag: int) -> None:
         counts[place] -= 1
 
 
-@compiled
+@inner
 def _play(
     tables: Tables, user_key: int, track_key: int, artist_key: int, at: float, gap: float, back: int, most: int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from msam.counts.compiled import compiled
+from msam.counts.compiled import inner
 from msam.counts.discography import Book
 from msam.counts.folding import BACK, Tables
 from msam.counts.keys import ABSENT, Keys, find
@@ -51,7 +51,7 @@ class Own(NamedTuple):
     own8: float
 
 
-@compiled
+@inner
 def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.float64], limits: Limits) -> Own:
     """One pass over the plays, newest first; an entry for each track."""
     begin(work)
@@ -112,7 +112,7 @@ def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.floa
     return Own(distinct, session, moves, moves2, own1, own8)
 
 
-@compiled
+@inner
 def read_rules(work: Work, shared: Tables, tracks: Keys, session: int, limits: Limits) -> int:
     """Everyone's rules from the last plays of the session; returns everyone's moves from the last track."""
     last, moves = len(tracks) - 1, 0
@@ -135,7 +135,7 @@ def read_rules(work: Work, shared: Tables, tracks: Keys, session: int, limits: L
     return moves
 
 
-@compiled
+@inner
 def choose_own(work: Work, own: Own, limits: Limits) -> None:
     """The newest tracks, those that followed one of the last plays before, and the most played."""
     for rank in range(min(own.distinct, limits.newest)):
@@ -152,7 +152,7 @@ def choose_own(work: Work, own: Own, limits: Limits) -> None:
         choose(work, work.heap[place].entry)
 
 
-@compiled
+@inner
 def choose_ruled(work: Work, limits: Limits) -> None:
     """The best by everyone's rules that are no candidates yet."""
     size = 0
@@ -165,7 +165,7 @@ def choose_ruled(work: Work, limits: Limits) -> None:
         choose(work, work.heap[place].entry)
 
 
-@compiled
+@inner
 def _unheard(work: Work, shared: Tables, artist: int, most: int) -> int:
     """The most played tracks of an artist that this user has not played; returns how many."""
     row = find(shared.artist_places, shared.artist_keys, artist)
@@ -184,7 +184,7 @@ def _unheard(work: Work, shared: Tables, artist: int, most: int) -> int:
     return size
 
 
-@compiled
+@inner
 def _fresh(work: Work, shared: Tables, book: Book, artist: int, most: int, look: int) -> int:
     """The artist's newest tracks that nobody has played, of the `look` newest; returns how many."""
     place = find(book.artist_places, book.artist_keys, artist)
@@ -203,7 +203,7 @@ def _fresh(work: Work, shared: Tables, book: Book, artist: int, most: int, look:
     return taken
 
 
-@compiled
+@inner
 def choose_new(work: Work, shared: Tables, book: Book, limits: Limits, look: int) -> None:
     """Tracks new to this user by the artists last played and by those most played."""
     unheard, fresh = limits.unheard, limits.fresh

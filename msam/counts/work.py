@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msam.config import CountsConfig
-from msam.counts.compiled import compiled
+from msam.counts.compiled import inner
 from msam.counts.keys import Keys, Rows
 
 Records = NDArray[Any]
@@ -75,7 +75,7 @@ def make_work(config: CountsConfig, extra: int) -> Work:
     )
 
 
-@compiled
+@inner
 def entry_of(work: Work, key: int) -> int:
     """The entry of a track, a blank one if it has none."""
     generation = np.int32(work.state[GENERATION])
@@ -106,7 +106,7 @@ def entry_of(work: Work, key: int) -> int:
     return int(made)
 
 
-@compiled
+@inner
 def artist_of(work: Work, key: int, add: bool) -> int:
     """The artist's place among those of this user's plays; -1, or a blank one with `add`, if it is not there."""
     generation = np.int32(work.state[GENERATION])
@@ -132,7 +132,7 @@ def artist_of(work: Work, key: int, add: bool) -> int:
     return int(made)
 
 
-@compiled
+@inner
 def begin(work: Work) -> None:
     """Forget the play before."""
     state = work.state
@@ -146,7 +146,7 @@ def begin(work: Work) -> None:
     state[CHOSEN] = 0
 
 
-@compiled
+@inner
 def choose(work: Work, entry: int) -> None:
     """Make an entry a candidate, once."""
     if work.entries[entry].chosen == 0:
@@ -155,14 +155,14 @@ def choose(work: Work, entry: int) -> None:
         work.state[CHOSEN] += 1
 
 
-@compiled
+@inner
 def _less(heap: Records, one: int, other: int) -> bool:
     """Lower score; of equal ones the larger key."""
     a, b = heap[one], heap[other]
     return bool(a.score < b.score or (a.score == b.score and a.key > b.key))
 
 
-@compiled
+@inner
 def _swap(heap: Records, one: int, other: int) -> None:
     score, key, entry = heap[one].score, heap[one].key, heap[one].entry
     heap[one] = heap[other]
@@ -171,7 +171,7 @@ def _swap(heap: Records, one: int, other: int) -> None:
     heap[other].entry = entry
 
 
-@compiled
+@inner
 def _sink(heap: Records, size: int) -> None:
     place = 0
     while True:
@@ -186,7 +186,7 @@ def _sink(heap: Records, size: int) -> None:
         place = least
 
 
-@compiled
+@inner
 def keep(heap: Records, size: int, most: int, score: float, key: int, entry: int) -> int:
     """Offer one to the best `most` of a heap of `size`; returns the new size."""
     heap[size].score = score
@@ -204,7 +204,7 @@ def keep(heap: Records, size: int, most: int, score: float, key: int, entry: int
     return size + 1
 
 
-@compiled
+@inner
 def best_first(heap: Records, size: int) -> None:
     """Sort what was kept: best first."""
     while size > 1:
