@@ -54,12 +54,18 @@ FEATURES = (
     "log time since the own last play over the usual time",
 )
 _LATE = 50
+_LOGS = np.log1p(np.arange(1024.0))  # a look-up costs a fifth of a logarithm
 WIDTH = len(FEATURES)
 
 
 @inner
 def _hours(seconds: float) -> float:
-    return math.log1p(max(seconds, 0.0) / 3600.0)
+    return math.log(1.0 + max(seconds, 0.0) / 3600.0)
+
+
+@inner
+def _log(count: int) -> float:
+    return float(_LOGS[count]) if 0 <= count < 1024 else math.log(1.0 + count)
 
 
 @inner
@@ -121,8 +127,8 @@ def describe(
         out[4] = entry.own8 / (own.own8 + 1.0)
         if entry.count > 0:
             out[5] = 1.0 / (1.0 + found)
-            out[6] = math.log1p(found)
-            out[7] = math.log1p(entry.count)
+            out[6] = _log(found)
+            out[7] = _log(entry.count)
             out[8] = entry.count / plays
             out[9] = entry.count / own.distinct
             out[15] = _hours(now - entry.last)
@@ -132,7 +138,7 @@ def describe(
         else:
             out[16] = 1.0
         out[10] = entry.all_moves / (moves + 1.0)
-        out[11] = math.log1p(entry.all_moves)
+        out[11] = _log(entry.all_moves)
         out[12] = entry.moves2 / (own.moves2 + 1.0)
         if pairs > 0:
             tag = sequence_tag(before, last, entry.key)
@@ -140,7 +146,7 @@ def describe(
         row = find(shared.track_places, shared.track_keys, entry.key)
         if row >= 0:
             track = shared.tracks[row]
-            out[14] = math.log1p(track.plays)
+            out[14] = _log(track.plays)
             out[27] = _hours(now - track.first)
             out[28] = _hours(now - track.last)
         else:
@@ -157,15 +163,15 @@ def describe(
             known = artist_of(work, artist, False)
             played = 0
             if known >= 0:
-                out[29] = math.log1p(work.artists[known].plays)
+                out[29] = _log(work.artists[known].plays)
                 out[30] = work.artists[known].late / min(BACK, plays)
                 out[33] = 1.0 / (1.0 + known)
                 played = work.artists[known].tracks
             row = find(book.artist_places, book.artist_keys, artist)
             size = max(book.artists[row].size, played) if row >= 0 else played
-            out[31] = math.log1p(size - played)
+            out[31] = _log(size - played)
             out[32] = played / size if size > 0 else 0.0
             row = find(shared.artist_places, shared.artist_keys, artist)
             if row >= 0:
-                out[34] = math.log1p(shared.artists[row].plays)
+                out[34] = _log(shared.artists[row].plays)
     return done

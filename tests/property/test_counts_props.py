@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from msam.config import CountsConfig
 from msam.counts import CandidateMaker, Discography, SharedCounts, UserHistory, keys_of
 
-CONFIG = CountsConfig(history=12, successors=3, newest=4, favourites=2, followed=2, ruled=4, unheard=3, fresh=3, pairs=6)
+CONFIG = CountsConfig(
+    history=12, successors=3, newest=4, favourites=2, followed=2, ruled=4, unheard=3, fresh=3, pairs=6
+)
 TRACKS = keys_of(f"t{n}" for n in range(12))
 ARTISTS = keys_of(f"a{n}" for n in range(4))
 USERS = keys_of(f"u{n}" for n in range(3))
-plays = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 11), st.floats(-10.0, 4000.0)), min_size=1, max_size=60
-)
+plays = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11), st.floats(-10.0, 4000.0)), min_size=1, max_size=60)
 Play = tuple[int, int, float]
 
 

@@ -80,7 +80,9 @@ def test_inputs_of_a_small_history() -> None:
     book.update(np.array([A, B, C]), np.array([artist, artist, artist]), np.array([album, album, 0]))
     shared = SharedCounts(CONFIG)
     fold(shared, V, [A, D], [0.0, 60.0])  # someone else went from A to D
-    own = history([(A, artist, 0.0), (B, artist, 3600.0), (A, artist, 3660.0), (B, artist, 3720.0), (A, artist, 3780.0)])
+    own = history(
+        [(A, artist, 0.0), (B, artist, 3600.0), (A, artist, 3660.0), (B, artist, 3720.0), (A, artist, 3780.0)]
+    )
     found = described(own, shared, book)
     assert set(found) == {A, B, C, D}
     b = found[B]
