@@ -17,7 +17,7 @@ from msam.wide_training import Say, WideConfig, collect, fit_wide, spread
 
 
 class WideAlone:
-    """Ranks candidates by their scores; a track that is no candidate is never listed. Contract: `prequential.Online`."""
+    """Ranks candidates by their scores; a track that is no candidate is never listed. See `prequential.Online`."""
 
     def __init__(self, head: WideHead, config: CountsConfig, book: Discography) -> None:
         self._head, self._book, self._limit = head.eval(), book, config.history

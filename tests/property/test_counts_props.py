@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ def shared_of(log: list[Play], cuts: list[int]) -> SharedCounts:
     """Counts of the plays, folded in pieces that end at `cuts`."""
     counts = SharedCounts(CONFIG)
     ends = sorted({min(cut, len(log)) for cut in cuts} | {0, len(log)})
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         counts.fold(*(column[start:stop] for column in columns(log)))
     return counts
 
