@@ -220,11 +220,15 @@ class StreamApp(faust.App):
     # -- partitions -------------------------------------------------------------------------------------------
 
     async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        started = time.monotonic()
         await super()._on_partitions_revoked(revoked)
         if self.pipeline is not None:
             await self.pipeline.revoke()
+        log.info("partitions let go in %.1f s", time.monotonic() - started)
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Faust pauses them too, but later: an older assignment may set the flow going while tables are restored.
+        self.consumer.pause_partitions(assigned)
         if self.pipeline is not None and not self.should_stop:
             await self.pipeline.revoke()
             started = time.monotonic()

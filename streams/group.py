@@ -71,12 +71,25 @@ class CommittedConsumer(Consumer):
 
 
 class _NothingToRecover(Recovery):
+    """Faust's recovery, as a step of its rebalance only: it knows of no changelog partition and so reads none.
+
+    It would wait for the record at a changelog's end, where behind a transaction there is a commit marker, which no
+    consumer is ever given; and it would write what it read over what the lanes have committed since.
+    """
+
     logger = _FAUSTS
 
-    def need_recovery(self) -> bool:
-        # What is committed to a changelog after the restore is in the store already. Faust would wait for the record
-        # at the changelog's end, where behind a transaction there is a commit marker, which no consumer is ever given.
-        return False
+    def add_active(self, table: Any, tp: Any) -> None:
+        """Leave the partition out."""
+
+    async def _build_highwaters(self, consumer: Any, tps: set[Any], destination: Any, title: str) -> None:
+        destination.clear()  # asking for the offsets of no partitions would cost seconds behind an open fetch
+
+    async def _build_offsets(self, consumer: Any, tps: set[Any], destination: Any, title: str) -> None:
+        destination.clear()
+
+    async def _seek_offsets(self, consumer: Any, tps: set[Any], offsets: Any, title: str) -> None:
+        return
 
 
 class RestoredTables(TableManager):
