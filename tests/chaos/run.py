@@ -27,7 +27,7 @@ from tests.chaos.fleet import Slot, small_disk
 from tests.chaos.observer import Observer
 from tests.chaos.proxy import Proxy
 from tests.integration.workers import ROOT
-from tests.recompute_windows import check
+from tests.recompute_windows import Logs, judge, read_logs
 
 PARTITIONS = 4
 GROUP = "msam"
@@ -75,8 +75,10 @@ def inject(field: Field, faults: Sequence[str], until: float) -> Iterator[dict[s
         time.sleep(field.random.uniform(0.5, 2.0))
 
 
-def run(base: Path, home: Path, faults: Sequence[str], *, seed: int, minutes: float, rate: float) -> dict[str, Any]:
-    """The whole run in a new directory `home`; the report."""
+def run(
+    base: Path, home: Path, faults: Sequence[str], *, seed: int, minutes: float, rate: float
+) -> tuple[dict[str, Any], Logs]:
+    """The whole run in a new directory `home`; the report, and the records that it was judged by."""
     prepared(base)
     home.mkdir(parents=True)
     began = time.monotonic()
@@ -115,8 +117,9 @@ def run(base: Path, home: Path, faults: Sequence[str], *, seed: int, minutes: fl
                     slot.kill()
             for proxy in proxies:
                 proxy.stop()
-        log = check({"bootstrap.servers": broker.bootstrap}, GROUP)
-    return report(log, events, faults, json.loads(sent), before, seed, time.monotonic() - began, slots)
+        logs = read_logs({"bootstrap.servers": broker.bootstrap}, GROUP)
+    seconds = time.monotonic() - began
+    return report(judge(logs), events, faults, json.loads(sent), before, seed, seconds, slots), logs
 
 
 def drain(observer: Observer, timeout: float = PATIENCE) -> None:
@@ -188,7 +191,7 @@ def main() -> None:
     only = [kind for kind in given.only.split(",") if kind]
     faults = plan(given.kills, given.each, given.seed, only)
     base = given.home.resolve() / "base"
-    found = run(base, home, faults, seed=given.seed, minutes=given.minutes, rate=given.rate)
+    found, _ = run(base, home, faults, seed=given.seed, minutes=given.minutes, rate=given.rate)
     given.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name not in ("events", "differences")}))
     sys.exit(0 if found["ok"] else 1)
