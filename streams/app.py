@@ -229,6 +229,7 @@ class StreamApp(faust.App):
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Faust pauses them too, but later: an older assignment may set the flow going while tables are restored.
         self.consumer.pause_partitions(assigned)
+        cast(CommittedConsumer, self.consumer).places = self._places
         if self.pipeline is not None and not self.should_stop:
             await self.pipeline.revoke()
             started = time.monotonic()
@@ -267,6 +268,11 @@ class StreamApp(faust.App):
         for lane in lanes:
             lane.load()
         return lanes
+
+    def _places(self) -> dict[TP, int]:
+        """Where reading begins at the latest: behind what is answered."""
+        marks = {} if self.pipeline is None else self.pipeline.marks()
+        return {TP(topics.PLAYS, partition): mark + 1 for partition, mark in marks.items()}
 
     def _void(self) -> bool:
         """Whether the assignment that is being taken over will not last."""

@@ -1,12 +1,14 @@
 """The worker's place in its consumer group: Faust's consumer and tables, as lanes and own restores need them."""
 
+import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, ConsumerRebalanceListener
+from faust.types import TP
 
 from streams.coroutines import resume
 
@@ -15,13 +17,48 @@ from streams.coroutines import resume
 SESSION = 10.0
 HEARTBEAT = 1.0
 _FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
-
+_NOWHERE = -1
 
 _FAUSTS = logging.getLogger("faust.tables")  # what these classes log is Faust's
 
 
+class _Records(dict[Any, Any]):
+    """Fetched records, and after which placing of the consumer they were taken."""
+
+    placing = _NOWHERE
+
+
 class _CommittedThread(AIOKafkaConsumerThread):
     logger = _FAUSTS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._placings = 0
+        self._taking = asyncio.Lock()  # records are taken before a placing or after it, never in its midst
+
+    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
+        async with self._taking:
+            found = _Records(await super()._fetch_records(*args, **options))
+            found.placing = self._placings
+            return found
+
+    async def place(self, places: Mapping[TP, int], begin: Callable[[TP], bool]) -> tuple[dict[TP, int], int]:
+        """Go to the committed offsets, but not beyond `places`; where nothing is committed, to these or the beginning.
+
+        Where each partition then stands, and the number of this placing.
+        """
+        consumer = self._ensure_consumer()
+        async with self._taking:
+            stand = {TP(*tp): offset or 0 for tp, offset in (await consumer.seek_to_committed()).items()}
+            for tp, offset in stand.items():
+                place = places.get(tp, 0)
+                if place and (offset > place or not offset):
+                    consumer.seek(tp, place)
+                    stand[tp] = place
+                elif not offset and begin(tp):
+                    await consumer.seek_to_beginning(tp)
+            self._placings += 1
+            return stand, self._placings
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -41,13 +78,46 @@ class _BeatingListener(ConsumerRebalanceListener):
 
 
 class CommittedConsumer(Consumer):
-    """Faust's consumer, reading committed records only, and heard of by its group while tables are restored."""
+    """Faust's consumer, reading committed records only, and heard of by its group while tables are restored.
+
+    What it hands over was taken after it was last placed. Faust takes records that were fetched for an earlier
+    assignment for the present one's where a rebalance passes while they are on their way, and what it had dropped
+    before them, as read and done with: 466 plays were lost so in one run of the chaos.
+    """
 
     logger = _FAUSTS
     RebalanceListener = _BeatingListener
+    #: Offsets beyond which reading of partitions must not begin, whatever is committed.
+    places: Callable[[], Mapping[TP, int]] = dict
+    _placing = _NOWHERE
 
     def _new_consumer_thread(self) -> Any:
         return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Take nothing more that was fetched before."""
+        self._placing = _NOWHERE
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take nothing until the consumer is placed."""
+        self._placing = _NOWHERE
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Place the consumer; where it stands."""
+        changelogs = self.app.tables.changelog_topics
+        thread = cast(_CommittedThread, self._thread)
+        stand, self._placing = await thread.call_thread(
+            thread.place, self.places(), lambda tp: tp.topic not in changelogs
+        )
+        return dict(stand)
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        records, active = await super()._wait_next_records(timeout)
+        if records and getattr(records, "placing", _NOWHERE) != self._placing:
+            records = None
+        return records, active
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Hand a message over without the race that Faust runs between each one and a suspension of the flow.
@@ -63,7 +133,7 @@ class CommittedConsumer(Consumer):
         except StopIteration:
             suspended.close()
             return None
-        return await super().wait_first(resume(handing, waits_for), suspended, timeout=timeout)
+        return await super().wait_first(resume(handing, waits_for), suspended)
 
     def overtaken(self) -> bool:
         """Whether the group is forming anew, so that the present assignment is void. Safe from any thread."""
