@@ -49,14 +49,16 @@ class _CommittedThread(AIOKafkaConsumerThread):
         """
         consumer = self._ensure_consumer()
         async with self._taking:
-            stand = {TP(*tp): offset or 0 for tp, offset in (await consumer.seek_to_committed()).items()}
-            for tp, offset in stand.items():
-                place = places.get(tp, 0)
+            stand = {}
+            for partition, committed in (await consumer.seek_to_committed()).items():
+                tp = TP(*partition)
+                offset, place = committed or 0, places.get(tp, 0)
                 if place and (offset > place or not offset):
-                    consumer.seek(tp, place)
-                    stand[tp] = place
+                    consumer.seek(partition, place)
+                    offset = place
                 elif not offset and begin(tp):
-                    await consumer.seek_to_beginning(tp)
+                    await consumer.seek_to_beginning(partition)
+                stand[tp] = offset
             self._placings += 1
             return stand, self._placings
 
