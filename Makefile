@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test check chaos format lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -41,6 +41,14 @@ check: setup ## Lint, format, types and doctests: the same here and in CI.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q --doctest-modules streams msam schemas
+
+KILLS ?= 10
+EACH ?= 3
+SEED ?= 1
+MINUTES ?= 90
+
+chaos: setup ## Kill workers and the broker, cut lines, fill disks while plays go in, and judge the log: chaos-report.json.
+	$(BIN)/python -m tests.chaos.run --kills $(KILLS) --each $(EACH) --seed $(SEED) --minutes $(MINUTES)
 
 format: setup ## Let ruff rewrite what it can.
 	$(BIN)/ruff check --fix .

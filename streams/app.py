@@ -10,15 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import faust
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
 from msam.features.text import TextEncoder
 from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
-from streams.coroutines import resume
 from streams.feeds import TopicFeed
+from streams.group import HEARTBEAT, SESSION, CommittedConsumer, RestoredTables
 from streams.lanes import Lane
 from streams.metrics import Metrics
 from streams.partitioner import partition_for
@@ -38,7 +37,6 @@ from streams.web.server import WebServer
 
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
-_FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -222,11 +220,16 @@ class StreamApp(faust.App):
     # -- partitions -------------------------------------------------------------------------------------------
 
     async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        started = time.monotonic()
         await super()._on_partitions_revoked(revoked)
         if self.pipeline is not None:
             await self.pipeline.revoke()
+        log.info("partitions let go in %.1f s", time.monotonic() - started)
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Faust pauses them too, but later: an older assignment may set the flow going while tables are restored.
+        self.consumer.pause_partitions(assigned)
+        cast(CommittedConsumer, self.consumer).places = self._places
         if self.pipeline is not None and not self.should_stop:
             await self.pipeline.revoke()
             started = time.monotonic()
@@ -238,12 +241,18 @@ class StreamApp(faust.App):
                 log.exception("partitions cannot be taken over")
                 await self.crash(error)
                 return
+            if lanes is None:
+                log.info("the group forms anew before partitions were taken over; what was restored is kept")
+                return
             self.pipeline.assign(lanes)
             log.info("partitions %s: taken over in %.1f s", [x.partition for x in lanes], time.monotonic() - started)
         await super()._on_partitions_assigned(assigned, generation_id)
 
-    def _take_over(self, assigned: set[TP]) -> list[Lane]:
-        """Fence the earlier owners first, so that nothing of theirs can land behind the restore."""
+    def _take_over(self, assigned: set[TP]) -> list[Lane] | None:
+        """Fence the earlier owners first, so that nothing of theirs can land behind the restore.
+
+        None when the group forms anew meanwhile: the others must not have to wait for a long restore.
+        """
         self.known_profiles.forget(range(self.settings.partitions))
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
         changelog = self.settings.windows_changelog
@@ -253,10 +262,21 @@ class StreamApp(faust.App):
         for source, log_topic, store in self._tables:
             mine = sorted(tp.partition for tp in assigned if tp.topic == source)
             if mine:
-                restore(self.kafka, log_topic, mine, store, stop=lambda: self.should_stop)
+                restore(self.kafka, log_topic, mine, store, stop=self._void)
+        if self._void():
+            return None
         for lane in lanes:
             lane.load()
         return lanes
+
+    def _places(self) -> dict[TP, int]:
+        """Where reading begins at the latest: behind what is answered."""
+        marks = {} if self.pipeline is None else self.pipeline.marks()
+        return {TP(topics.PLAYS, partition): mark + 1 for partition, mark in marks.items()}
+
+    def _void(self) -> bool:
+        """Whether the assignment that is being taken over will not last."""
+        return self.should_stop or cast(CommittedConsumer, self.consumer).overtaken()
 
     # -- what the endpoint shows ------------------------------------------------------------------------------
 
@@ -307,40 +327,6 @@ class StreamApp(faust.App):
         }
 
 
-class _CommittedThread(AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust offers this only together with its own transactions: plays of an aborted transaction are not plays.
-        consumer._isolation_level = "read_committed"
-        # Plays are answered together, so they may come together: a fetch for each costs as much as the model.
-        consumer._fetch_min_bytes = _FETCH_BYTES
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
-        return consumer
-
-
-class CommittedConsumer(Consumer):
-    """Faust's consumer, reading committed records only."""
-
-    def _new_consumer_thread(self) -> Any:
-        return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def wait_first(self, *coros: Any, **options: Any) -> Any:
-        """Hand a message over without the race that Faust runs between each one and a suspension of the flow.
-
-        The race makes two tasks a message, a third of the loop's work. Handing over seldom waits; where it does, the
-        race is run.
-        """
-        if len(coros) != 2 or options or self.suspend_flow.is_set():
-            return await super().wait_first(*coros, **options)
-        handing, suspended = coros
-        try:
-            waits_for = handing.send(None)
-        except StopIteration:
-            suspended.close()
-            return None
-        return await super().wait_first(resume(handing, waits_for), suspended)
-
-
 def credentials(settings: Settings) -> Any:
     """The settings' Kafka security as Faust takes it; None for plaintext."""
     protocol = (settings.kafka_security_protocol or "plaintext").lower()
@@ -378,8 +364,9 @@ def create_app(settings: Settings, roles: frozenset[str]) -> StreamApp:
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=1.0,
-        broker_session_timeout=20.0,
-        broker_heartbeat_interval=2.0,
+        broker_session_timeout=SESSION,
+        broker_heartbeat_interval=HEARTBEAT,
+        TableManager=RestoredTables,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=1024,
         stream_wait_empty=False,  # what is dropped at a rebalance or stop is not acknowledged, and comes again

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streams.errors import MsamError
@@ -77,21 +77,27 @@ def java_command(jars: list[Path], main: str, *arguments: str, heap: str) -> lis
     ]
 
 
-def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[str, str]:
-    """Configuration of one KRaft node that is broker and controller, reachable from this machine only."""
+def server_properties(
+    port: int, controller_port: int, log_dir: Path, behind_proxies: Sequence[tuple[int, int]] = ()
+) -> dict[str, str]:
+    """Configuration of one KRaft node that is broker and controller, reachable from this machine only.
+
+    `behind_proxies` are further listeners: the port to bind, and the one that their clients are told.
+    """
     internal: dict[str, str] = {}
     for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
         # One node: nothing to replicate to. Few partitions: 50 of each would cost files and start-up time.
         internal |= {f"{topic}.replication.factor": "1", f"{topic}.num.partitions": "4"}
-    listeners = f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
+    own = {"PLAINTEXT": (port, port), "CONTROLLER": (controller_port, controller_port)}
+    listeners = own | {f"PROXIED{n}": ports for n, ports in enumerate(behind_proxies)}
     return internal | {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": listeners,
-        "advertised.listeners": listeners,
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": ",".join(f"{name}://127.0.0.1:{bound}" for name, (bound, _) in listeners.items()),
+        "advertised.listeners": ",".join(f"{name}://127.0.0.1:{told}" for name, (_, told) in listeners.items()),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(log_dir),
         "transaction.state.log.min.isr": "1",

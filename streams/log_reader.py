@@ -1,7 +1,7 @@
 """Reads a topic from given offsets to where it ends now, under read_committed, outside of any group."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -43,10 +43,12 @@ def read_to_end(
     topic: str,
     start: Mapping[int, int] | None = None,
     stop: Mapping[int, int] | None = None,
+    only: Collection[int] | None = None,
 ) -> Iterator[Message]:
     """Records from the offsets `start` (default: the beginning) up to, not including, `stop` (default: the end now).
 
     Offsets of partitions that `start` or `stop` do not name take the default. Order is kept within a partition.
+    `only` names the partitions to read; default: all.
     """
     consumer = Consumer(
         {
@@ -62,7 +64,7 @@ def read_to_end(
     try:
         ends: dict[int, int] = {}
         places = []
-        for partition in partitions_of(consumer, topic):
+        for partition in partitions_of(consumer, topic) if only is None else only:
             low, high = watermarks(consumer, topic, partition)
             first = max((start or {}).get(partition, low), low)
             last = min((stop or {}).get(partition, high), high)

@@ -100,6 +100,7 @@ class Pipeline:
         self._bound = bound
         self._lanes: dict[int, Lane] = {}
         self._pending: dict[int, deque[SourceEvent]] = {}
+        self._newest: dict[int, int] = {}
         self._taken: dict[int, deque[_Taken]] = {}
         self._committing: dict[int, asyncio.Task[None]] = {}
         self._inferring: set[asyncio.Task[None]] = set()
@@ -121,6 +122,9 @@ class Pipeline:
         pending = self._pending.get(partition)
         if pending is None or partition in self.lost or not current():
             return
+        if event.message.offset <= self._newest.get(partition, -1):
+            return  # a second copy of one that waits or is being answered; the first is acknowledged
+        self._newest[partition] = event.message.offset
         pending.append(event)
         if not self._busy():
             self._progress = time.monotonic()
@@ -131,6 +135,10 @@ class Pipeline:
     def partitions(self) -> set[int]:
         """The partitions that are served here."""
         return set(self._lanes)
+
+    def marks(self) -> dict[int, int]:
+        """The last answered offset of every partition that is served here."""
+        return {partition: lane.mark for partition, lane in self._lanes.items()}
 
     def stalled(self) -> float:
         """Seconds for which plays have been waiting without any being answered."""
@@ -145,6 +153,7 @@ class Pipeline:
             self._lanes[lane.partition] = lane
             self._pending[lane.partition] = deque()
             self._taken[lane.partition] = deque()
+            self._newest.pop(lane.partition, None)
 
     async def revoke(self) -> None:
         """Let go of every partition: nothing new starts, what is inferred or being committed is waited for."""

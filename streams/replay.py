@@ -1,142 +1,126 @@
-"""Backfill: lists for a past range of plays, under a pinned model and catalogue, into another topic.
+"""Backfill: lists of a past range of plays made again, with pinned versions or those of each live record.
 
-Windows are rebuilt from the start of the log and only the range is published. Nothing of the live group, its tables
-or its topic is touched.
+Windows are rebuilt from the start of the log and only the range is published, into another topic. Nothing of the live
+group, its tables or its topics is touched. Plays are taken in the order of their append times, so that a catalogue
+hardly ever goes back.
 """
 
+import heapq
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 
 from streams import topics
-from streams.catalogue_log import read_catalogue
-from streams.errors import MsamError, NotReady
-from streams.log_reader import end_offsets, key_of, partitions_of, read_to_end
+from streams.catalogue_log import read_changes
+from streams.errors import MsamError
+from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions
-from streams.outgoing import Out
 from streams.partitioner import partition_for
-from streams.profiles import NOBODY, Profile
-from streams.publishing import Publisher
-from streams.recommender import Query, Recommender
-from streams.records import Play, Recommendation, Source
+from streams.profiles import Profile
+from streams.recommender import Query
+from streams.records import Item, Play, Recommendation, Source
 from streams.registry import RegistryUnavailable
+from streams.replay_models import PinnedModels
+from streams.replay_output import Listed, ReplayOutput
+from streams.replay_plan import Offsets, ReplayPlan
 from streams.serialization import Registry, decode, encode
-from streams.served import load_model
+from streams.stored_profiles import StoredProfiles, read_profiles
+from streams.versions import Versions
 from streams.windows import Entry, Window
 
-Range = dict[int, tuple[int, int]]
+_CHUNK = 4096  # plays whose lists are made in the order of their versions
+_SLICE = 256  # lists in one transaction
+
+Place = tuple[int, int]  # partition and offset of a play
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a replay did this time: lists published, and against the live records where it is as recorded."""
+
+    lists: int = 0
+    identical: int = 0
+    different: int = 0
+    unrecorded: int = 0  # plays whose live record is gone (compacted) or was never made
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayPlan:
-    """What a replay would do: offsets [from, to) of every partition of plays, and with which model."""
-
-    offsets: Range
-    model: str
-    to_topic: str
-    users: int | None
-
-    @property
-    def records(self) -> int:
-        """Offsets in the range; an upper bound of the lists, as offsets may be empty."""
-        return sum(stop - start for start, stop in self.offsets.values())
+class _Job:
+    source: Source
+    user_id: str
+    tracks: tuple[str, ...]
 
 
-def make_plan(
-    config: Mapping[str, str], start: float, stop: float | None, to_topic: str, model: str | None, users: int | None
-) -> ReplayPlan:
-    """Turn append times (Unix seconds) into offsets and choose the model (default: the live one)."""
-    if to_topic in {spec.name for spec in topics.topic_specs(1, "msam")} or to_topic.endswith("-changelog"):
-        raise MsamError(f"--to-topic {to_topic}: a replay never writes to a live topic; name another")
-    versions, channels = read_versions(config)
-    chosen = model or channels.get("live")
-    if chosen is None or chosen not in {version.version for version in versions}:
-        raise NotReady(f"no model version {chosen or 'is live'}; `msam models list` shows what there is")
-    consumer = Consumer({**config, "group.id": "msam-replay-plan", "enable.auto.commit": False})
-    try:
-        names = partitions_of(consumer, topics.PLAYS)
-        ends = end_offsets(config, topics.PLAYS)
-        first = _at(consumer, names, start, ends)
-        last = ends if stop is None else _at(consumer, names, stop, ends)
-    finally:
-        consumer.close()
-    return ReplayPlan({p: (first[p], max(first[p], last[p])) for p in names}, chosen, to_topic, users)
-
-
-def _at(consumer: Consumer, partitions: list[int], time: float, ends: Mapping[int, int]) -> dict[int, int]:
-    asked = [TopicPartition(topics.PLAYS, p, round(time * 1000)) for p in partitions]
-    found = consumer.offsets_for_times(asked, timeout=30)
-    return {tp.partition: tp.offset if tp.offset >= 0 else ends[tp.partition] for tp in found}
+@dataclass(frozen=True, slots=True)
+class _Live:
+    versions: Versions
+    value: bytes
 
 
 def execute(
     config: Mapping[str, str],
+    output: ReplayOutput,
     plan: ReplayPlan,
+    place: Offsets,
     *,
-    k: int,
-    slack: int,
-    n: int,
     only: frozenset[str] | None,
-    profile_of: Callable[[str], Profile] = lambda user: NOBODY,
+    text_encoder: str | None = None,
     registry: Registry | None = None,
     half: bool = False,
+    rate: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> int:
-    """Carry out a plan; returns the number of lists published."""
-    recommender = _recommender(config, plan.model, n, half)
-    _make_topic(config, plan)
-    publisher = Publisher(config)
-    done = 0
-    for batch in _batches(_asked(config, plan, k, slack, only, profile_of, registry)):
-        lists = recommender.recommend([query for _, query, _ in batch], n)
-        outs = []
-        for (source, _, user), items in zip(batch, lists, strict=True):
-            version = profile_of(user).version
-            record = Recommendation(user, items, plan.model, recommender.catalogue_version, 0, version, source)
-            outs.append(Out(plan.to_topic, user.encode(), encode(record), source.partition))
-        publisher.send(outs)
-        done += len(outs)
-        progress(done)
-    return done
+) -> Outcome:
+    """Carry out a plan from a place on."""
+    profiles = read_profiles(config, text_encoder, registry, plan.profiles_to)
+    versions = {version.version: version for version in read_versions(config)[0]}
+    models = PinnedModels(read_changes(config, plan.catalogue), versions, plan.size, half)
+    live = _live_records(config, plan, place) if plan.as_recorded else None
+    outcome, pace, place = Outcome(), _Pace(rate), dict(place)
+    for chunk in _chunks(_jobs(config, plan, dict(place), only, registry)):
+        for some in _slices(_answered(chunk, plan, models, profiles, live, outcome), pace.size):
+            for source, _ in some:
+                place[source.partition] = source.offset + 1
+            lists = [one for _, one in some if one is not None]
+            output.publish(plan, lists, place)
+            outcome.lists += len(lists)
+            progress(outcome.lists)
+            pace.wait(len(lists))
+    output.publish(plan, [], {p: stop for p, (_, stop) in plan.offsets.items()})
+    return outcome
 
 
-def _recommender(config: Mapping[str, str], version: str, n: int, half: bool) -> Recommender:
-    record = next(v for v in read_versions(config)[0] if v.version == version)
-    return load_model(record, read_catalogue(config), wait=0, n=n, half=half)
+# -- what is to be answered -----------------------------------------------------------------------------------------
 
 
-def _make_topic(config: Mapping[str, str], plan: ReplayPlan) -> None:
-    topics.create_topics(config, [topics.TopicSpec(plan.to_topic, "user_id", len(plan.offsets), "delete")])
-
-
-Asked = tuple[Source, Query, str]
-
-
-def _asked(
+def _jobs(
     config: Mapping[str, str],
     plan: ReplayPlan,
-    k: int,
-    slack: int,
+    place: Mapping[int, int],
     only: frozenset[str] | None,
-    profile_of: Callable[[str], Profile],
     registry: Registry | None,
-) -> Iterator[Asked]:
-    """Every play of the range with its window, in order per partition."""
+) -> Iterator[_Job]:
+    """Every play of the range that is still to be answered, with the tracks of its window."""
     windows: dict[str, Window] = {}
-    for message in read_to_end(config, topics.PLAYS, stop={p: stop for p, (_, stop) in plan.offsets.items()}):
+    for message in _by_time(config, plan):
         play = _play(message, len(plan.offsets), registry)
         partition, offset = message.partition(), message.offset()
         if play is None or partition is None or offset is None or (only is not None and play.user_id not in only):
             continue
         entry = Entry(play.played_at, offset, play.track_id, partition)
-        window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, k + slack)
-        if offset < plan.offsets[partition][0]:
+        window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, plan.window + plan.slack)
+        if offset < place[partition]:
             continue
-        profile = profile_of(play.user_id)
-        tracks = tuple(e.track_id for e in window.as_of(partition, offset, k))
-        source = Source(topics.PLAYS, partition, offset, play.played_at, play.track_id)
-        yield source, Query(tracks, profile.words, profile.vectors), play.user_id
+        tracks = tuple(e.track_id for e in window.as_of(partition, offset, plan.window))
+        yield _Job(Source(topics.PLAYS, partition, offset, play.played_at, play.track_id), play.user_id, tracks)
+
+
+def _by_time(config: Mapping[str, str], plan: ReplayPlan) -> Iterator[Message]:
+    """Plays up to the end of the range, by append time; in the order of their offsets within a partition."""
+    small = {**config, "queued.max.messages.kbytes": "8192"}  # one consumer a partition
+    logs = [read_to_end(small, topics.PLAYS, stop={p: stop}, only={p}) for p, (_, stop) in sorted(plan.offsets.items())]
+    return heapq.merge(*logs, key=lambda message: message.timestamp()[1])
 
 
 def _play(message: Message, partitions: int, registry: Registry | None) -> Play | None:
@@ -151,12 +135,103 @@ def _play(message: Message, partitions: int, registry: Registry | None) -> Play 
     return play if key_of(message) == key and partition_for(key, partitions) == message.partition() else None
 
 
-def _batches(asked: Iterator[Asked], size: int = 256) -> Iterator[list[Asked]]:
-    batch: list[Asked] = []
-    for one in asked:
-        batch.append(one)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _live_records(config: Mapping[str, str], plan: ReplayPlan, place: Offsets) -> dict[Place, _Live]:
+    """The live record of every play that is still to be answered."""
+    found = {}
+    for message in read_to_end(config, topics.RECOMMENDATIONS, stop=plan.records_to):
+        value = message.value()
+        if value is None:
+            continue
+        record = decode(Recommendation, value)
+        source = record.source
+        if place[source.partition] <= source.offset < plan.offsets[source.partition][1]:
+            found[source.partition, source.offset] = _Live(Versions.of(record), value)
+    return found
+
+
+# -- lists ----------------------------------------------------------------------------------------------------------
+
+_Made = tuple[Source, Listed | None]
+
+
+def _answered(
+    chunk: list[_Job],
+    plan: ReplayPlan,
+    models: PinnedModels,
+    profiles: StoredProfiles,
+    live: Mapping[Place, _Live] | None,
+    outcome: Outcome,
+) -> list[_Made]:
+    """The records of a chunk, in its order; None for a play without a live record to take the versions from."""
+    wanted: dict[Versions, list[int]] = {}
+    people: dict[int, Profile] = {}
+    for n, job in enumerate(chunk):
+        versions = _versions(job, plan, profiles, live)
+        if versions is None:
+            outcome.unrecorded += 1
+            continue
+        people[n] = profiles(job.user_id, versions.profile)
+        wanted.setdefault(versions._replace(profile=0), []).append(n)
+    made: dict[int, Listed] = {}
+    for versions in sorted(wanted):
+        numbers = wanted[versions]
+        queries = [Query(chunk[n].tracks, people[n].words, people[n].vectors) for n in numbers]
+        for n, items in zip(numbers, models.lists(versions.model, versions.catalogue, queries), strict=True):
+            made[n] = _listed(chunk[n], versions._replace(profile=people[n].version), items, live, outcome)
+    return [(job.source, made.get(n)) for n, job in enumerate(chunk)]
+
+
+def _versions(
+    job: _Job, plan: ReplayPlan, profiles: StoredProfiles, live: Mapping[Place, _Live] | None
+) -> Versions | None:
+    if live is not None:
+        found = live.get((job.source.partition, job.source.offset))
+        return None if found is None else found.versions
+    assert plan.model is not None and plan.catalogue is not None
+    return Versions(plan.model, plan.catalogue, 0, profiles.newest(job.user_id))
+
+
+def _listed(
+    job: _Job, versions: Versions, items: tuple[Item, ...], live: Mapping[Place, _Live] | None, outcome: Outcome
+) -> Listed:
+    value = encode(versions.record(job.user_id, items, job.source))
+    if live is not None:
+        if value == live[job.source.partition, job.source.offset].value:
+            outcome.identical += 1
+        else:
+            outcome.different += 1
+    return Listed(job.source.partition, job.user_id.encode(), value)
+
+
+# -- pace -----------------------------------------------------------------------------------------------------------
+
+
+class _Pace:
+    """Holds a replay to a number of lists a second."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._began, self._done = time.monotonic(), 0
+        self.size = _SLICE if rate is None else max(1, min(_SLICE, int(rate)))
+
+    def wait(self, lists: int) -> None:
+        """Sleep until so many more lists were due."""
+        self._done += lists
+        if self._rate is not None:
+            time.sleep(max(0.0, self._began + self._done / self._rate - time.monotonic()))
+
+
+def _chunks(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
+    chunk: list[_Job] = []
+    for job in jobs:
+        chunk.append(job)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _slices(made: list[_Made], size: int) -> Iterator[list[_Made]]:
+    for start in range(0, len(made), size):
+        yield made[start : start + size]

@@ -14,10 +14,11 @@ import math
 import struct
 import sys
 import unicodedata
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -26,7 +27,24 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 MARK = b"\x00mark"
 LATEST = 7258118400.0  # 2200-01-01, later plays are refused
+ROLES = ("plays", "recommendations", "dead-letters", "changelog")
 Fact = dict[str, Any]
+Logs = dict[str, Any]  # a role to its records, "partitions" to how many plays has
+
+
+class Record(NamedTuple):
+    """A Kafka record as it came."""
+
+    partition: int
+    offset: int
+    key: Any
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it lies in its topic."""
+        return self.partition, self.offset
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------------
@@ -188,6 +206,38 @@ def judge_answers(plays: list[Fact], lists: list[Fact], letters: list[Fact]) -> 
     return found
 
 
+def judge_lists(plays: list[Fact], lists: list[Fact], k: int) -> list[Fact]:
+    """Lists that were not made from the window as of their play, or that are no ranked list.
+
+    A track of that window is a repeat and no other is, and what a track is explained by is a play of that window.
+    """
+    made = {(one["partition"], one["offset"]): one for one in lists}
+    found: list[Fact] = []
+    history: defaultdict[str, list[tuple[float, int, str]]] = defaultdict(list)
+    for play in sorted(plays, key=lambda p: (p["partition"], p["offset"])):
+        if play["wrong"] is not None:
+            continue
+        mine = history[play["user_id"]]
+        insort(mine, (play["played_at"], play["offset"], play["track_id"]))
+        one = made.get((play["partition"], play["offset"]))
+        if one is None:
+            continue
+        window = {track for _, _, track in mine[-k:]}
+        wrong = [
+            item
+            for item in one["items"]
+            if (item["reasons"]["kind"] == "repeat") != (item["track_id"] in window)
+            or item["reasons"]["because"] not in window | {None}
+        ]
+        ranks = [item["rank"] for item in one["items"]]
+        scores = [item["score"] for item in one["items"]]
+        tracks = {item["track_id"] for item in one["items"]}
+        ordered = ranks == list(range(1, len(ranks) + 1)) and scores == sorted(scores, reverse=True)
+        if wrong or not ordered or len(tracks) != len(ranks):
+            found.append({"kind": "wrong_list", "place": (play["partition"], play["offset"]), "items": wrong[:3]})
+    return found
+
+
 # -- Kafka ----------------------------------------------------------------------------------------------------------
 
 
@@ -213,54 +263,81 @@ def records(config: dict[str, str], topic: str) -> Iterator[Message]:
         consumer.close()
 
 
-def read_all(config: dict[str, str], group: str, ids: frozenset[int]) -> Fact:
-    """Everything that the judgement needs."""
-    play, recommendation, window = Schemas("play", ids), Schemas("recommendation"), Schemas("window")
+def read_logs(config: dict[str, str], group: str) -> Logs:
+    """Every committed record of the topics that the judgement needs, in the order of each partition."""
+    names = ("plays", "recommendations", "dead-letters", f"{group}-windows-changelog")
+    logs: Logs = {}
+    for role, name in zip(ROLES, names, strict=True):
+        logs[role] = [
+            Record(m.partition() or 0, m.offset() or 0, m.key(), m.value(), tuple(m.headers() or ()))  # type: ignore[arg-type]
+            for m in records(config, name)
+        ]
     consumer = Consumer({**config, "group.id": "recompute"})
     partitions = len(consumer.list_topics("plays", timeout=30).topics["plays"].partitions)
     consumer.close()
+    return logs | {"partitions": partitions}
+
+
+def facts(logs: Logs, ids: frozenset[int]) -> Fact:
+    """What the records say; those that cannot be read are facts of their own."""
+    play, recommendation, window = Schemas("play", ids), Schemas("recommendation"), Schemas("window")
+    partitions = logs["partitions"]
+    unreadable: list[Fact] = []
     windows: dict[str, Fact] = {}
     marks: dict[int, int] = {}
-    changelog: dict[tuple[int, bytes], bytes | None] = {}
-    for m in records(config, f"{group}-windows-changelog"):
-        changelog[m.partition(), m.key()] = m.value()  # type: ignore[index]
-    for (partition, key), value in changelog.items():
-        if value is None:
+    changelog = {(r.partition, r.key): r for r in logs["changelog"]}
+    for (partition, key), r in changelog.items():
+        if r.value is None:
             continue
-        state = window.read(value)
+        try:
+            state = window.read(r.value)
+            name = key.decode()
+        except ValueError as error:
+            unreadable.append({"kind": "unreadable", "topic": "changelog", "place": r.place, "why": str(error)})
+            continue
         if key == MARK:
             marks[partition] = state["mark"]
         else:
             misplaced = "" if java_partition(key, partitions) == partition else f" in partition {partition}"
-            windows[key.decode() + misplaced] = {name: state[name] for name in ("last_offsets", "entries")}
+            windows[name + misplaced] = {part: state[part] for part in ("last_offsets", "entries")}
     lists = []
-    for m in records(config, "recommendations"):
-        if (value := m.value()) is not None:
-            made = recommendation.read(value)
-            fact = {"user_id": made["user_id"], **made["source"], "model_version": made["model_version"]}
-            if m.key() != made["user_id"].encode() or m.partition() != made["source"]["partition"]:
-                fact["user_id"] = f"{made['user_id']} under key {m.key()!r} in partition {m.partition()}"
-            lists.append(fact)
+    for r in logs["recommendations"]:
+        if r.value is None:
+            continue
+        try:
+            made = recommendation.read(r.value)
+        except ValueError as error:
+            unreadable.append({"kind": "unreadable", "topic": "recommendations", "place": r.place, "why": str(error)})
+            continue
+        versions = {name: made[name] for name in ("model_version", "catalogue_version", "profile_version")}
+        fact = {"user_id": made["user_id"], **made["source"], **versions, "items": made["items"]}
+        if r.key != made["user_id"].encode() or r.partition != made["source"]["partition"]:
+            fact["user_id"] = f"{made['user_id']} under key {r.key!r} in partition {r.partition}"
+        lists.append(fact)
     letters = []
-    for m in records(config, "dead-letters"):
-        headers = dict(m.headers() or [])
+    for r in logs["dead-letters"]:
+        headers = dict(r.headers)
         if headers["__streams.errors.topic"] == b"plays":
-            names = ("partition", "offset")
-            letters.append({n: int(headers[f"__streams.errors.{n}"]) for n in names})  # type: ignore[arg-type]
-    plays = [
-        read_play(play, m.partition() or 0, m.offset() or 0, m.key(), m.value(), partitions)
-        for m in records(config, "plays")
-    ]
-    return {"plays": plays, "lists": lists, "letters": letters, "windows": windows, "marks": marks}
+            letters.append({n: int(headers[f"__streams.errors.{n}"]) for n in ("partition", "offset")})
+    plays = [read_play(play, r.partition, r.offset, r.key, r.value, partitions) for r in logs["plays"]]
+    return {
+        "plays": plays,
+        "lists": lists,
+        "letters": letters,
+        "windows": windows,
+        "marks": marks,
+        "unreadable": unreadable,
+    }
 
 
-def check(config: dict[str, str], group: str, k: int = 20, slack: int = 16, ids: frozenset[int] = frozenset()) -> Fact:
+def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozenset()) -> Fact:
     """Counts and every difference; nothing differs when `differences` is empty.
 
     `ids`: what a Schema Registry calls the play schema in force; Confluent's frames with other ids count as wrong.
     """
-    log = read_all(config, group, ids)
-    differences = judge_answers(log["plays"], log["lists"], log["letters"])
+    log = facts(logs, ids)
+    differences = log["unreadable"] + judge_answers(log["plays"], log["lists"], log["letters"])
+    differences += judge_lists(log["plays"], log["lists"], k)
     differences += judge_windows(log["plays"], log["windows"], log["marks"], k + slack)
     kinds: defaultdict[str, int] = defaultdict(int)
     for difference in differences:
@@ -273,10 +350,16 @@ def check(config: dict[str, str], group: str, k: int = 20, slack: int = 16, ids:
         "windows": len(log["windows"]),
         "lost": kinds["lost"],
         "duplicates": kinds["doubled"],
-        "wrong_windows": kinds["wrong_window"] + kinds["missing_window"] + kinds["extra_window"],
+        "wrong_windows": sum(kinds[f"{wrong}_window"] for wrong in ("wrong", "missing", "extra")) + kinds["wrong_list"],
+        "stale": kinds["reordered"],
         "kinds": dict(kinds),
         "differences": differences,
     }
+
+
+def check(config: dict[str, str], group: str, k: int = 20, slack: int = 16, ids: frozenset[int] = frozenset()) -> Fact:
+    """The judgement on what a broker holds now."""
+    return judge(read_logs(config, group), k, slack, ids)
 
 
 def main() -> None:

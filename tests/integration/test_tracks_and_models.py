@@ -1,4 +1,4 @@
-"""New tracks, profiles, commands that read, replay, and a model that is swapped or refused while plays go on."""
+"""New tracks, profiles, commands that read, and a model that is swapped or refused while plays go on."""
 
 import json
 import shutil
@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlparse
 
 from streams.records import ModelVersion, TrackMetadata, UserProfile
 from streams.serialization import encode
-from streams.topics import MODEL_VERSIONS, RECOMMENDATIONS, TRACK_FEATURES, TRACK_METADATA, USER_PROFILES
+from streams.topics import MODEL_VERSIONS, TRACK_FEATURES, TRACK_METADATA, USER_PROFILES
 from tests.integration.system import START, System
-from tests.integration.taps import Answers, Place, Tap, ends, key_of
+from tests.integration.taps import Answers, Place, Tap, key_of
 from tests.integration.workers import ROOT, Worker
 
 
@@ -112,53 +112,6 @@ def test_commands_that_read(system: System, worker: Worker) -> None:
 def live(system: System) -> str:
     """The version that the channel live points to."""
     return next(str(row["version"]) for row in system.ask("models", "list") if "live" in row["channels"])
-
-
-def values_of(system: System, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
-    """Partition, key and value of everything in a topic, by partition and offset."""
-    wanted = sum(ends(system.config, topic).values())
-    with Tap(system.config, topic, beginning=True) as tap:
-        tap.until(lambda: len(tap.messages) >= wanted, lambda: f"{len(tap.messages)} of {wanted} in {topic}", 30)
-        ordered = sorted(tap.messages, key=lambda m: (m.partition() or 0, m.offset() or 0))
-        return [(m.partition() or 0, key_of(m), m.value()) for m in ordered]
-
-
-def test_replay_makes_the_same_lists_again(system: System, worker: Worker, tmp_path: Path) -> None:
-    users = [f"again-{n}" for n in range(6)]
-    tracks = system.described
-    plays = [(user, tracks[(7 * n + 31 * u) % 300], START + n) for n in range(25) for u, user in enumerate(users)]
-    with Answers(system.config) as answers:
-        answers.wait(system.play((user, tracks[0], START - 100) for user in users))
-        started = time.time()
-        lists = [a.message.value() for a in answers.wait(system.play(plays))]
-        records = [a.record for many in answers.by_place.values() for a in many if a.record is not None]
-    assert len({(r.model_version, r.catalogue_version) for r in records}) == 1, "nothing changed meanwhile"
-    only = tmp_path / "users"
-    only.write_text("\n".join(users))
-    words = ["replay", "--from", str(started - 0.001), "--users", str(only), "--to-topic"]
-    group, out = system.wait_committed(), ends(system.config, RECOMMENDATIONS)
-    plan = system.ask(*words, "replayed-plan")
-    assert plan == {
-        **plan,
-        "model": live(system),
-        "to_topic": "replayed-plan",
-        "records": len(plays),
-        "users": len(users),
-        "executed": False,
-        "lists": None,
-    }
-    assert sum(stop - start for start, stop in plan["offsets"].values()) == len(plays)
-    with Tap(system.config, RECOMMENDATIONS) as tap:
-        for topic in ("replayed-1", "replayed-2"):
-            done = system.ask(*words, topic, "--execute")
-            assert (done["executed"], done["lists"]) == (True, len(plays))
-        once, twice = values_of(system, "replayed-1"), values_of(system, "replayed-2")
-        assert tap.take(0.5) == [], "no live list came of it"
-    assert once == twice and len(once) == len(plays)
-    assert sorted(value or b"" for _, _, value in once) == sorted(value or b"" for value in lists), "as they were live"
-    assert system.committed() == group and ends(system.config, RECOMMENDATIONS) == out, "live state is untouched"
-    refused = system.msam(*words, RECOMMENDATIONS, "--execute")
-    assert refused.returncode == 1 and "never writes to a live topic" in refused.stderr
 
 
 def test_a_second_model_is_swapped_in_under_load(system: System, worker: Worker) -> None:

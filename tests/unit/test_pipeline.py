@@ -326,6 +326,30 @@ def test_a_redelivery_without_output_is_acknowledged_without_a_transaction() -> 
     run(test)
 
 
+def test_a_second_copy_of_what_is_being_answered_is_dropped() -> None:
+    """The consumer may be placed again behind the mark while plays are on their way."""
+
+    async def test(bench: Bench) -> None:
+        (lane,) = bench.lanes
+        lane.gate.clear()
+        bench.start()
+        first, again, new = events(0, *range(6)), events(0, *range(6)), events(0, 6, 7)
+        await bench.put(*first, *again, *new)
+        await settled()
+        lane.gate.set()
+        await until(lambda: lane.mark == 7)
+        assert lane.offsets == list(range(8)) and all(event.acks == 1 for event in (*first, *new))
+        assert all(event.acks == 0 for event in again)
+        await bench.pipeline.revoke()
+        bench.pipeline.assign(cast("list[Lane]", bench.lanes))
+        late = events(0, 7, 8)
+        await bench.put(*late)
+        await until(lambda: all(event.acks for event in late))
+        assert lane.offsets == list(range(9)), "after a new assignment the mark decides"
+
+    run(test)
+
+
 def test_revoke_drops_what_waits_and_waits_for_what_is_in_flight() -> None:
     async def test(bench: Bench) -> None:
         bench.lanes[0].gate.clear()
