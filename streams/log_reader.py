@@ -97,6 +97,19 @@ def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
         consumer.close()
 
 
+def record_at(config: Mapping[str, str], topic: str, partition: int, offset: int) -> Message | None:
+    """The committed record at one place; None where there is none (any more)."""
+    consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
+    try:
+        others = dict.fromkeys(partitions_of(consumer, topic), 0)
+    finally:
+        consumer.close()
+    if partition not in others:
+        return None
+    span = read_to_end(config, topic, {partition: offset}, {**others, partition: offset + 1})
+    return next((message for message in span if message.offset() == offset), None)
+
+
 def key_of(message: Message) -> bytes | None:
     """A record's key as bytes."""
     key = message.key()
