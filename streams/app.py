@@ -267,6 +267,7 @@ class StreamApp(faust.App):
             "recovered": self._recovery().completed.is_set() and not self.rebalancing,
             "caught_up": all(feed.caught_up.is_set() for feed in self.feeds),
             "model": self.watch.serving or self.watch.wanted,
+            "model_refused": self.watch.problem,
             "failed_feeds": failed,
             "catalogue_version": self.catalogue.version,
         }
