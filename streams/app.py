@@ -18,9 +18,12 @@ from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
 from streams.coroutines import resume
+from streams.erasure import Eraser
+from streams.errors import NotReady
 from streams.feeds import TopicFeed
 from streams.lanes import Lane
 from streams.metrics import Metrics
+from streams.operations import Forgotten
 from streams.partitioner import partition_for
 from streams.pipeline import Pipeline
 from streams.profiles import Profiles, ProfileWords, profile_words
@@ -40,6 +43,7 @@ from streams.web.server import WebServer
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
 _FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
+_PATIENCE = 60.0  # seconds for the topic of operations to be read when partitions come
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -67,6 +71,7 @@ class StreamApp(faust.App):
         self.feeds = [
             TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
             TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
+            TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation),
         ]
         self.endpoint = WebServer(
             settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
@@ -75,6 +80,7 @@ class StreamApp(faust.App):
         self._encoder_lock = threading.Lock()
         self._runs: list[Callable[[], Any]] = []
         self._tables: list[tuple[str, str, TableStore]] = []
+        self.forgotten = Forgotten()
         self.pipeline: Pipeline | None = None
         if "plays" in roles:
             self._build_plays()
@@ -105,10 +111,12 @@ class StreamApp(faust.App):
             slack=settings.slack,
             n=settings.list_size,
             registry=self.registry,
+            forgotten=self.forgotten,
         )
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
+        self.eraser = Eraser(self.forgotten, self.windows)
         profiles.attach(
             self,
             self._source(topics.USER_PROFILES),
@@ -117,6 +125,7 @@ class StreamApp(faust.App):
             self.metrics,
             self.registry,
             self.known_profiles.changed,
+            self.forgotten,
         )
 
     def _build_audio(self) -> None:
@@ -171,6 +180,17 @@ class StreamApp(faust.App):
     def _on_model(self, key: bytes, value: bytes | None, offset: int) -> None:
         self.watch.on_record(key, None if value is None else decode(ModelVersion, value))
 
+    def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
+        if value is not None and self.forgotten.fold(key) and self.pipeline is not None:
+            asyncio.run_coroutine_threadsafe(self._erase(), self._events)
+
+    async def _erase(self) -> None:
+        """Erase the forgotten from the partitions that are served here, each between two of its batches."""
+        assert self.pipeline is not None
+        for partition in sorted(self.pipeline.partitions):
+            if self.eraser.behind(partition):
+                await self.pipeline.exclusively(partition, self.eraser)
+
     # -- life -------------------------------------------------------------------------------------------------
 
     def on_init_dependencies(self) -> Any:
@@ -181,6 +201,7 @@ class StreamApp(faust.App):
 
     async def on_start(self) -> None:
         """Start the feeds, the endpoint and the batchers, then Faust."""
+        self._events = asyncio.get_running_loop()
         for feed in self.feeds:
             feed.start()
         if "tracks" in self.roles:
@@ -239,12 +260,15 @@ class StreamApp(faust.App):
                 await self.crash(error)
                 return
             self.pipeline.assign(lanes)
+            self.add_future(self._erase())  # of those who were named since these partitions were looked through
             log.info("partitions %s: taken over in %.1f s", [x.partition for x in lanes], time.monotonic() - started)
         await super()._on_partitions_assigned(assigned, generation_id)
 
     def _take_over(self, assigned: set[TP]) -> list[Lane]:
         """Fence the earlier owners first, so that nothing of theirs can land behind the restore."""
         self.known_profiles.forget(range(self.settings.partitions))
+        if not self.feeds[-1].caught_up.wait(_PATIENCE):
+            raise NotReady(f"{topics.OPERATIONS} was not read in {_PATIENCE:.0f} s: who is forgotten is not known")
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
         changelog = self.settings.windows_changelog
         lanes = [Lane(self.kafka, self.settings.group, p, self.windows, changelog) for p in partitions]
@@ -256,6 +280,7 @@ class StreamApp(faust.App):
                 restore(self.kafka, log_topic, mine, store, stop=lambda: self.should_stop)
         for lane in lanes:
             lane.load()
+            self.eraser(lane)
         return lanes
 
     # -- what the endpoint shows ------------------------------------------------------------------------------
@@ -284,6 +309,8 @@ class StreamApp(faust.App):
         """A fresh list for one user from the window that this worker holds."""
         if self.pipeline is None or self.step.recommender is None:
             return 503, {"error": "no model is served here yet"}
+        if user_id in self.forgotten:
+            return 404, {"error": f"user {user_id!r} has not played anything yet"}
         partition = partition_for(user_id.encode(), self.settings.partitions)
         if partition not in self.pipeline.partitions:
             return 404, {"error": f"user {user_id!r} is in partition {partition}, which another worker serves"}

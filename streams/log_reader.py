@@ -88,13 +88,18 @@ def read_to_end(
         consumer.close()
 
 
-def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
-    """The next offset of every partition, commit markers counted."""
+def bounds(config: Mapping[str, str], topic: str) -> dict[int, tuple[int, int]]:
+    """The first and the next offset of every partition, commit markers counted."""
     consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
     try:
-        return {p: watermarks(consumer, topic, p)[1] for p in partitions_of(consumer, topic)}
+        return {p: watermarks(consumer, topic, p) for p in partitions_of(consumer, topic)}
     finally:
         consumer.close()
+
+
+def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
+    """The next offset of every partition, commit markers counted."""
+    return {partition: high for partition, (_, high) in bounds(config, topic).items()}
 
 
 def record_at(config: Mapping[str, str], topic: str, partition: int, offset: int) -> Message | None:

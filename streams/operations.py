@@ -29,9 +29,9 @@ class Forgotten:
     def __init__(self, digests: Iterable[str] = ()) -> None:
         self._digests = set(digests)
 
-    def __contains__(self, user_id: str) -> bool:
+    def __contains__(self, user_id: object) -> bool:
         # The set is empty almost everywhere: then nothing is hashed.
-        return bool(self._digests) and digest(user_id) in self._digests
+        return bool(self._digests) and isinstance(user_id, str) and digest(user_id) in self._digests
 
     def __len__(self) -> int:
         return len(self._digests)

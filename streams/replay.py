@@ -14,6 +14,7 @@ from streams.catalogue_log import read_catalogue
 from streams.errors import MsamError, NotReady
 from streams.log_reader import end_offsets, key_of, partitions_of, read_to_end
 from streams.model_log import read_versions
+from streams.operations import read_operations
 from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.profiles import NOBODY, Profile
@@ -124,10 +125,13 @@ def _asked(
 ) -> Iterator[Asked]:
     """Every play of the range with its window, in order per partition."""
     windows: dict[str, Window] = {}
+    gone = read_operations(config).forgotten
     for message in read_to_end(config, topics.PLAYS, stop={p: stop for p, (_, stop) in plan.offsets.items()}):
         play = _play(message, len(plan.offsets), registry)
         partition, offset = message.partition(), message.offset()
         if play is None or partition is None or offset is None or (only is not None and play.user_id not in only):
+            continue
+        if play.user_id in gone:
             continue
         entry = Entry(play.played_at, offset, play.track_id, partition)
         window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, k + slack)

@@ -23,6 +23,7 @@ from streams.content import contents
 from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions
+from streams.operations import read_operations
 from streams.profiles import NOBODY, Profile, profile_words
 from streams.recommender import Query, Recommender
 from streams.records import ModelVersion, Play, UserProfile
@@ -83,8 +84,10 @@ def read_log(config: Mapping[str, str], registry: Registry | None = None) -> Log
         versions={version.version: version for version in versions},
         live=channels.get("live"),
     )
+    gone = read_operations(config).forgotten
     for message in read_to_end(config, topics.USER_PROFILES):
         _take_profile(state, key_of(message), message.value(), registry)
+    state.profiles = {user: profile for user, profile in state.profiles.items() if user not in gone}
     for message in read_to_end(config, topics.PLAYS):
         partition, offset, value = message.partition(), message.offset(), message.value()
         assert partition is not None and offset is not None
@@ -93,6 +96,8 @@ def read_log(config: Mapping[str, str], registry: Registry | None = None) -> Log
         except RegistryUnavailable:
             raise
         except MsamError:
+            continue
+        if play.user_id in gone:
             continue
         state.plays.append((play.user_id, play.track_id, play.played_at, partition, offset))
     return state

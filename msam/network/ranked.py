@@ -112,7 +112,9 @@ def traced(
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(), (window, user, rows, units, offsets, *side, *users, *(wide or ())), check_trace=False
+            Ranked(model, n).eval(),
+            (window, user, rows, units, offsets, *side, *users, *(wide or ())),
+            check_trace=False,
         )
 
     @torch.inference_mode()

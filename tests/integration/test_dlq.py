@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -52,8 +53,9 @@ def listed(system: System, *words: str) -> list[dict[str, Any]]:
     return [row for row in rows if (row["key"] or "").startswith("dlq-")]
 
 
-def test_n_in_n_letters_and_after_the_fix_n_lists(quiet: System) -> None:
-    system = quiet
+def test_n_in_n_letters_and_after_the_fix_n_lists(operated: System) -> None:
+    system = operated
+    system.quiet()
     with system.worker("dlq", program="tests.integration.faulty_model") as worker, Answers(system.config) as answers:
         places = broken(system)
         letters = answers.wait(places)
@@ -119,8 +121,9 @@ def check_originals(sent: list[Message], originals: dict[Place, Message], rows: 
         assert message.partition() == partition_for(key_of(message) or b"", 4)
 
 
-def test_two_redrives_and_a_kill_send_each_letter_once(quiet: System) -> None:
-    system, count = quiet, 3000
+def test_two_redrives_and_a_kill_send_each_letter_once(operated: System) -> None:
+    system, count = operated, 3000
+    system.quiet()
     lost = ValueError("lost in a test of two redrives")
     outs = []
     for n in range(count):
@@ -156,7 +159,8 @@ def test_two_redrives_and_a_kill_send_each_letter_once(quiet: System) -> None:
         settle(system, answers)
 
 
-def test_a_profile_that_is_newer_stays(system: System, worker: Worker) -> None:
+def test_a_profile_that_is_newer_stays(operated: System, operated_worker: Worker) -> None:
+    system = operated
     user = "dlq-profile"
     with Answers(system.config) as answers:
         system.sender.send(USER_PROFILES, user.encode(), b"no profile")
@@ -167,7 +171,8 @@ def test_a_profile_that_is_newer_stays(system: System, worker: Worker) -> None:
     assert system.ask("dlq", "redrive", name, "--execute")["letters"] == {"superseded": 1}
 
 
-def test_wrong_names_and_filters(system: System, worker: Worker) -> None:
+def test_wrong_names_and_filters(operated: System, operated_worker: Worker) -> None:
+    system = operated
     for words, told in ((("show", "9@1"), "there is no dead letter"), (("redrive", "x"), "names no dead letter")):
         done = system.msam("dlq", *words)
         assert done.returncode == 1 and told in done.stderr and done.stderr.count("\n") == 1
@@ -175,9 +180,9 @@ def test_wrong_names_and_filters(system: System, worker: Worker) -> None:
 
 
 @pytest.fixture
-def large_plays(system: System) -> Any:
+def large_plays(operated: System) -> Any:
     """plays takes 11 MiB for the length of a test, as an operator might allow."""
-    admin = AdminClient({**system.config, "log_level": 4})
+    admin = AdminClient({**operated.config, "log_level": 4})
 
     def alter(operation: AlterConfigOpType) -> None:
         entry = ConfigEntry("max.message.bytes", str(11 * 2**20), incremental_operation=operation)
@@ -190,9 +195,9 @@ def large_plays(system: System) -> Any:
     alter(AlterConfigOpType.DELETE)
 
 
-def test_large_values_and_bombs(system: System, worker: Worker, large_plays: None) -> None:
+def test_large_values_and_bombs(operated: System, operated_worker: Worker, large_plays: None) -> None:
     """A value of 10 MB, and batches of a few kilobytes that unfold to more than a letter can hold."""
-    key = b"dlq-large"
+    system, key = operated, b"dlq-large"
     values = [os.urandom(10**7), bytes(12 * 2**20), b"bomb " * (8 * 2**20)]
     assert len(gzip.compress(values[2], 6)) < 2**17
     places: list[Place] = []
@@ -217,4 +222,6 @@ def test_large_values_and_bombs(system: System, worker: Worker, large_plays: Non
             assert int(headers.get(SIZE, b"%d" % len(value))) == len(value)
         name = f"{letters[2].message.partition()}@{letters[2].message.offset()}"
         assert system.ask("dlq", "show", name)["bytes"] == len(values[2])
-        assert system.ask("dlq", "redrive", name, "--execute")["refused"].keys() == {name}
+        done = system.msam("dlq", "redrive", name, "--execute", "--json")
+        assert done.returncode == 1 and json.loads(done.stdout)["refused"].keys() == {name}
+        assert "1 letters were not taken" in done.stderr and "too large" in done.stderr
