@@ -74,7 +74,12 @@ class StreamApp(faust.App):
             TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation),
         ]
         self.endpoint = WebServer(
-            settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
+            settings.web_host,
+            settings.web_port,
+            self.metrics,
+            self.readiness,
+            self.list_for_user,
+            settings.web_token(),
         )
         self._encoder: TextEncoder | None = None
         self._encoder_lock = threading.Lock()

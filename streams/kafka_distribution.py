@@ -77,13 +77,21 @@ def java_command(jars: list[Path], main: str, *arguments: str, heap: str) -> lis
     ]
 
 
-def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[str, str]:
-    """Configuration of one KRaft node that is broker and controller, reachable from this machine only."""
+def server_properties(
+    port: int, controller_port: int, log_dir: Path, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Configuration of one KRaft node that is broker and controller, reachable from this machine only.
+
+    `extra` is added and wins; its `listeners` and `listener.security.protocol.map` are added to ours.
+    """
+    extra = dict(extra or {})
+    more = "".join(f",{one}" for one in [extra.pop("listeners", "")] if one)
+    protocols = "".join(f",{one}" for one in [extra.pop("listener.security.protocol.map", "")] if one)
     internal: dict[str, str] = {}
     for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
         # One node: nothing to replicate to. Few partitions: 50 of each would cost files and start-up time.
         internal |= {f"{topic}.replication.factor": "1", f"{topic}.num.partitions": "4"}
-    listeners = f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"
+    listeners = f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}"
     return internal | {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -91,7 +99,7 @@ def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[st
         "controller.listener.names": "CONTROLLER",
         "listeners": listeners,
         "advertised.listeners": listeners,
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(log_dir),
         "transaction.state.log.min.isr": "1",
@@ -105,6 +113,7 @@ def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[st
         "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
         "num.network.threads": "2",
         "num.io.threads": "4",
+        **extra,
     }
 
 

@@ -10,7 +10,7 @@ import fcntl
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -48,9 +48,18 @@ class LocalKafka:
         port: of the loopback listener; None keeps the one chosen before, or picks a free one.
         heap: Java's -Xmx.
         detached: the broker outlives this process (`msam kafka start`).
+        properties: of the broker, beside or instead of ours; `listeners` (on loopback, for TLS or SASL) are added.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None, heap: str = "512m", detached: bool = False) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        heap: str = "512m",
+        detached: bool = False,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self._properties = dict(properties or {})
         self.data_dir = data_dir.resolve()
         self.log_path = self.data_dir / "broker.log"
         self._port = port
@@ -135,7 +144,8 @@ class LocalKafka:
         port = self._port or free_port(before.port if before else None)
         controller = free_port(before.controller_port if before else None, other_than=port)
         properties, log_dir = self.data_dir / "server.properties", self.data_dir / "log"
-        distribution.write_properties(properties, distribution.server_properties(port, controller, log_dir))
+        wanted = distribution.server_properties(port, controller, log_dir, self._properties)
+        distribution.write_properties(properties, wanted)
         distribution.format_storage(jars, properties, log_dir)
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_KEPT_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.errors import NotReady
+from streams.errors import MsamError, NotReady
 
 _PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -16,9 +16,20 @@ _PASSING = {
 }
 
 
+class NotAllowed(MsamError):
+    """An ACL keeps this user from a topic."""
+
+
+def refuse(topic: str, error: KafkaError | None) -> None:
+    """NotAllowed where the broker says that this user may not see the topic."""
+    if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise NotAllowed(f"this Kafka user may not read {topic!r}: it needs an ACL for READ (see docs/operations.md)")
+
+
 def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     """The partitions of a topic; NotReady when it does not exist."""
     found = consumer.list_topics(topic, timeout=30).topics[topic]
+    refuse(topic, found.error)
     if found.error is not None or not found.partitions:
         raise NotReady(f"there is no topic {topic!r}; `msam topics create` makes it")
     return sorted(found.partitions)
