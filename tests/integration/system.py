@@ -119,7 +119,7 @@ class System:
 
     def train(self, *more: str) -> Any:
         """`msam trainer --once`, short; the announced version."""
-        done = self.msam("trainer", "--once", "--epochs", "1", "--max-seconds", "10", "--json", *more)
+        done = self.msam("trainer", "--once", "--epochs", "1", "--max-seconds", "10", "--json", *more, timeout=280)
         (self.home / f"trainer-{time.time():.0f}.log").write_text(done.stderr)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout)

@@ -94,7 +94,7 @@ class Worker:
             text = answer.read().decode()
         return sum(float(v) for v in re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE))
 
-    def wait_ready(self, timeout: float = 90.0) -> "Worker":
+    def wait_ready(self, timeout: float = 150.0) -> "Worker":
         """Until /health/ready is 200."""
         deadline = time.monotonic() + timeout
         seen: Any = None
