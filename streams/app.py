@@ -285,7 +285,9 @@ class StreamApp(faust.App):
                 restore(self.kafka, log_topic, mine, store, stop=lambda: self.should_stop)
         for lane in lanes:
             lane.load()
-            self.eraser(lane)
+        erased = [lane.partition for lane in lanes if self.eraser(lane)]
+        if erased:  # the store must stand behind the commit marker too, or Faust waits for a record in its place
+            restore(self.kafka, changelog, erased, self.windows, stop=lambda: self.should_stop)
         return lanes
 
     # -- what the endpoint shows ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from streams import topics
 from streams.catalogue import Catalogue
 from streams.lanes import Lane
 from streams.metrics import Metrics
+from streams.operations import Forgotten, forgotten
 from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.pipeline import Result, SourceEvent
@@ -99,6 +100,7 @@ class Service:
         self.rows = Rows()
         self.metrics = Metrics()
         self.profiles: dict[str, Profile] = {}
+        self.forgotten = Forgotten()
         self.watch = ModelWatch(known)
         self.step = self.new_step()
         self.ends = dict.fromkeys(range(PARTITIONS), 0)
@@ -113,6 +115,7 @@ class Service:
             k=K,
             slack=SLACK,
             n=N,
+            forgotten=self.forgotten,
         )
 
     def go_live(self, version: ModelVersion) -> None:
@@ -262,6 +265,17 @@ def test_every_kind_of_wrong_play_is_a_dead_letter_and_touches_nothing(service: 
         assert service.metrics.dead.labels(topics.PLAYS)._value.get() == number + 1
     for partition in range(PARTITIONS):
         assert service.step.window(partition, "alice") == Window()
+
+
+def test_plays_of_a_forgotten_listener_leave_nothing(service: Service) -> None:
+    assert service.forgotten.fold(forgotten("alice").key or b"")
+    batch = [service.event(user, track) for user, track in (("alice", "t1"), ("bob", "t1"), ("alice", "odd"))]
+    broken = service.raw(batch[0].message.partition, b"alice", b"alice's, but garbage")
+    results = service.answer([*batch, broken])
+    outs = [out for result in results.values() for out in result.outs]
+    assert [got.user_id for got in lists(outs)] == ["bob"] and len(outs) == 1, "no letter and no sighting either"
+    assert {key for result in results.values() for key in result.state} == {b"bob"}
+    assert "msam_plays_forgotten_total 3.0" in service.metrics.text().decode()
 
 
 def test_json_plays_are_plays(service: Service) -> None:
