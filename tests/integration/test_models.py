@@ -47,6 +47,7 @@ def announce(system: System, *records: ModelVersion) -> None:
 @pytest.fixture(scope="module")
 def two(operated: System) -> tuple[str, str]:
     """The first model, and a second one that was trained from it and is live."""
+    operated.play(operated.some_plays("two", 3, 30))  # something that the first has not seen
     second = operated.train("--margin", "1")
     assert second["state"] == "accepted" and live(operated) == second["version"] and second["parent"]
     return str(second["parent"]), str(second["version"])

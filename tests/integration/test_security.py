@@ -89,6 +89,7 @@ def grants() -> list[AclBinding]:
         grant(ResourceType.TOPIC, spec.name, ResourcePatternType.LITERAL, op.READ, op.WRITE, op.DESCRIBE_CONFIGS)
     grant(ResourceType.TOPIC, "msam-__assignor-", ResourcePatternType.PREFIXED, op.CREATE, op.READ, op.WRITE)
     grant(ResourceType.GROUP, "msam", ResourcePatternType.PREFIXED, op.READ)
+    grant(ResourceType.GROUP, "taps", ResourcePatternType.LITERAL, op.READ)  # what these tests read with
     grant(ResourceType.TRANSACTIONAL_ID, "msam-", ResourcePatternType.PREFIXED, op.WRITE)
     return found
 
