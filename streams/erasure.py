@@ -3,6 +3,7 @@
 import logging
 
 from streams import topics
+from streams.histories import PREFIX
 from streams.lanes import Lane
 from streams.operations import Forgotten
 from streams.outgoing import Out
@@ -27,10 +28,20 @@ class Eraser:
         """Delete windows and publish tombstones, in one transaction of the lane; whether there were any. Blocking."""
         count = len(self._forgotten)
         keys = self._windows.keys(lane.partition) if count else iter(())
-        gone = [key for key in keys if key != MARK_KEY and key.decode("utf-8", "replace") in self._forgotten]
+        gone = [key for key in keys if key != MARK_KEY and owner(key).decode("utf-8", "replace") in self._forgotten]
         if gone:
-            tombstones = [Out(topics.RECOMMENDATIONS, key, None, lane.partition) for key in gone]
+            users = dict.fromkeys(map(owner, gone))
+            tombstones = [Out(topics.RECOMMENDATIONS, user, None, lane.partition) for user in users]
             lane.commit(tombstones, dict.fromkeys(gone), lane.mark)
-            log.info("partition %d: %d listeners erased", lane.partition, len(gone))
+            log.info("partition %d: %d listeners erased", lane.partition, len(users))
         self._seen[lane.partition] = count
         return bool(gone)
+
+
+def owner(key: bytes) -> bytes:
+    """The listener whose row of the windows store this is: a window, or a part of a history.
+
+    >>> owner(b"u1"), owner(bytes((1, 7)) + b"u1")
+    (b'u1', b'u1')
+    """
+    return key[len(PREFIX) + 1 :] if key.startswith(PREFIX) else key

@@ -65,7 +65,7 @@ def test_rollback_and_promotion_under_load(operated: System, two: tuple[str, str
     stop = threading.Event()
 
     def load_it() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.05):  # about 200 plays a second
             places.extend(system.play([next(plays) for _ in range(10)]))
 
     with Answers(system.config) as answers:
@@ -152,9 +152,10 @@ def test_bad_artifacts_are_refused_and_the_old_one_serves(
             if name.startswith("network/") and tensor.is_floating_point():
                 tensor.add_(0.1)
 
-    digest = hashlib.sha256(whole).hexdigest()
+    digest, half = hashlib.sha256(whole).hexdigest(), len(whole) // 2
+    flipped = whole[:half] + bytes([whole[half] ^ 0xFF]) + whole[half + 1 :]
     kinds: dict[str, tuple[Callable[[Path], object], str]] = {
-        "corrupt": (lambda f: (f / WEIGHTS).write_bytes(whole[:-9] + bytes(9)), "sha256"),
+        "corrupt": (lambda f: (f / WEIGHTS).write_bytes(flipped), "sha256"),
         "truncated": (lambda f: rehash(f, whole[: len(whole) // 2]), "not a readable weights file"),
         "nan": (lambda f: rewrite(f, spoil), "not finite"),
         "shape": (lambda f: rewrite(f, reshape), "does not fit the configuration"),
