@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check chaos format lock clean
+.PHONY: help setup demo test fuzz check chaos format lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -35,6 +35,11 @@ demo: setup ## Run the whole thing once on this machine: broker, models, worker,
 
 test: setup ## Run every test (starts a real Kafka broker).
 	$(BIN)/python -m pytest
+
+CASES ?= 100000
+SEED ?= 0
+fuzz: setup ## Throw CASES random and damaged records (100000) at the codecs and the play step.
+	$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 check: setup ## Lint, format, types and doctests: the same here and in CI.
 	$(BIN)/ruff check .

@@ -88,6 +88,16 @@ def _publish(store: Path, version: str, weights: bytes, manifest: bytes) -> Path
     return target
 
 
+def sweep(store: Path, older_than: float = 3600.0) -> int:
+    """Remove what a killed writer left beside the versions, once it is `older_than` seconds old; how many it were."""
+    if not store.is_dir():
+        return 0
+    left = [path for path in store.glob(".*") if path.is_dir() and time.time() - path.stat().st_mtime > older_than]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(left)
+
+
 def save(
     store: Path,
     model: MSAM,

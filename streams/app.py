@@ -16,10 +16,13 @@ from msam.features.text import TextEncoder
 from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
+from streams.erasure import Eraser
+from streams.errors import NotReady
 from streams.feeds import TopicFeed
 from streams.group import HEARTBEAT, SESSION, CommittedConsumer, RestoredTables
 from streams.lanes import Lane
 from streams.metrics import Metrics
+from streams.operations import Forgotten
 from streams.partitioner import partition_for
 from streams.pipeline import Pipeline
 from streams.profiles import Profiles, ProfileWords, profile_words
@@ -37,6 +40,7 @@ from streams.web.server import WebServer
 
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
+_PATIENCE = 60.0  # seconds for the topic of operations to be read when partitions come
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -64,14 +68,21 @@ class StreamApp(faust.App):
         self.feeds = [
             TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
             TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
+            TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation),
         ]
         self.endpoint = WebServer(
-            settings.web_host, settings.web_port, self.metrics, self.readiness, self.list_for_user
+            settings.web_host,
+            settings.web_port,
+            self.metrics,
+            self.readiness,
+            self.list_for_user,
+            settings.web_token(),
         )
         self._encoder: TextEncoder | None = None
         self._encoder_lock = threading.Lock()
         self._runs: list[Callable[[], Any]] = []
         self._tables: list[tuple[str, str, TableStore]] = []
+        self.forgotten = Forgotten()
         self.pipeline: Pipeline | None = None
         if "plays" in roles:
             self._build_plays()
@@ -103,10 +114,12 @@ class StreamApp(faust.App):
             n=settings.list_size,
             history=settings.history,
             registry=self.registry,
+            forgotten=self.forgotten,
         )
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
+        self.eraser = Eraser(self.forgotten, self.windows)
         profiles.attach(
             self,
             self._source(topics.USER_PROFILES),
@@ -115,6 +128,7 @@ class StreamApp(faust.App):
             self.metrics,
             self.registry,
             self.known_profiles.changed,
+            self.forgotten,
         )
 
     def _build_audio(self) -> None:
@@ -169,6 +183,17 @@ class StreamApp(faust.App):
     def _on_model(self, key: bytes, value: bytes | None, offset: int) -> None:
         self.watch.on_record(key, None if value is None else decode(ModelVersion, value))
 
+    def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
+        if value is not None and self.forgotten.fold(key) and self.pipeline is not None:
+            asyncio.run_coroutine_threadsafe(self._erase(), self._events)
+
+    async def _erase(self) -> None:
+        """Erase the forgotten from the partitions that are served here, each between two of its batches."""
+        assert self.pipeline is not None
+        for partition in sorted(self.pipeline.partitions):
+            if self.eraser.behind(partition):
+                await self.pipeline.exclusively(partition, self.eraser)
+
     # -- life -------------------------------------------------------------------------------------------------
 
     def on_init_dependencies(self) -> Any:
@@ -179,6 +204,7 @@ class StreamApp(faust.App):
 
     async def on_start(self) -> None:
         """Start the feeds, the endpoint and the batchers, then Faust."""
+        self._events = asyncio.get_running_loop()
         for feed in self.feeds:
             feed.start()
         if "tracks" in self.roles:
@@ -245,6 +271,7 @@ class StreamApp(faust.App):
                 log.info("the group forms anew before partitions were taken over; what was restored is kept")
                 return
             self.pipeline.assign(lanes)
+            self.add_future(self._erase())  # of those who were named since these partitions were looked through
             log.info("partitions %s: taken over in %.1f s", [x.partition for x in lanes], time.monotonic() - started)
         await super()._on_partitions_assigned(assigned, generation_id)
 
@@ -254,6 +281,8 @@ class StreamApp(faust.App):
         None when the group forms anew meanwhile: the others must not have to wait for a long restore.
         """
         self.known_profiles.forget(range(self.settings.partitions))
+        if not self.feeds[-1].caught_up.wait(_PATIENCE):
+            raise NotReady(f"{topics.OPERATIONS} was not read in {_PATIENCE:.0f} s: who is forgotten is not known")
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
         changelog = self.settings.windows_changelog
         lanes = [Lane(self.kafka, self.settings.group, p, self.windows, changelog) for p in partitions]
@@ -267,6 +296,9 @@ class StreamApp(faust.App):
             return None
         for lane in lanes:
             lane.load()
+        erased = [lane.partition for lane in lanes if self.eraser(lane)]
+        if erased:  # the store must stand behind the commit marker too, or Faust waits for a record in its place
+            restore(self.kafka, changelog, erased, self.windows, stop=lambda: self.should_stop)
         return lanes
 
     def _places(self) -> dict[TP, int]:
@@ -287,6 +319,7 @@ class StreamApp(faust.App):
             "recovered": self._recovery().completed.is_set() and not self.rebalancing,
             "caught_up": all(feed.caught_up.is_set() for feed in self.feeds),
             "model": self.watch.serving or self.watch.wanted,
+            "model_refused": self.watch.problem,
             "failed_feeds": failed,
             "catalogue_version": self.catalogue.version,
         }
@@ -303,6 +336,8 @@ class StreamApp(faust.App):
         """A fresh list for one user from the window that this worker holds."""
         if self.pipeline is None or self.step.recommender is None:
             return 503, {"error": "no model is served here yet"}
+        if user_id in self.forgotten:
+            return 404, {"error": f"user {user_id!r} has not played anything yet"}
         partition = partition_for(user_id.encode(), self.settings.partitions)
         if partition not in self.pipeline.partitions:
             return 404, {"error": f"user {user_id!r} is in partition {partition}, which another worker serves"}

@@ -9,8 +9,8 @@ from msam.errors import MethodError
 from streams.errors import MsamError
 
 GROUPS = {"kafka": "Local Kafka broker.", "topics": "Create and check topics.", "publish": "Publish events."}
-GROUPS |= {"models": "Model versions."}
-COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "demo")
+GROUPS |= {"models": "Model versions.", "dlq": "Dead letters.", "users": "Listeners."}
+COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "doctor", "demo")
 
 
 def build() -> typer.Typer:

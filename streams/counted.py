@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msam.config import CountsConfig
-from msam.counts import ABSENT, FEATURES, CandidateMaker, Discography, KeyIndex, SharedCounts, key_of, keys_of
+from msam.counts import (
+    ABSENT,
+    FEATURES,
+    CandidateMaker,
+    Discography,
+    KeyIndex,
+    SharedCounts,
+    UserHistory,
+    key_of,
+    keys_of,
+)
 from streams.catalogue import Catalogue, Track
 
 COUNTS = "counts."  # before the names of the shared counts' arrays in a model's artifact
@@ -18,6 +28,12 @@ class Plays(NamedTuple):
 
     tracks: NDArray[np.int64]  # keys
     times: NDArray[np.float64]  # Unix seconds
+
+    @classmethod
+    def of(cls, history: UserHistory) -> "Plays":
+        """The plays of a history; what is added to it later does not change them."""
+        tracks, _, times = history.arrays()
+        return cls(tracks, times)
 
     def without(self, last: int) -> "Plays":
         """These plays but the last so many."""

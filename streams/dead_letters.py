@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from streams.topics import DEAD_LETTERS
+from streams.topics import AUDIO_MESSAGE_BYTES, DEAD_LETTERS
 
 Header = tuple[str, bytes | None]
 Headers = Iterable[Header] | Mapping[str, bytes | None] | None
@@ -17,7 +17,11 @@ TOPIC = f"{PREFIX}topic"
 PARTITION = f"{PREFIX}partition"
 OFFSET = f"{PREFIX}offset"
 STAGE = f"{PREFIX}stage"
+SIZE = "msam.value-bytes"  # on a letter that holds only the beginning of its record's value: the size of the whole
 TEXT_LIMIT = 8192
+# A compressed batch may hold a value far larger than any topic takes uncompressed (a decompression bomb). Its letter
+# must fit into dead-letters, or the worker could never get past it; the whole still lies in the source topic.
+WHOLE_BYTES = AUDIO_MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,29 @@ def dead_letter(
     """The letter for a record of `topic[partition]@offset`.
 
     Error headers that the record brings along, because it was redriven before, are replaced: a letter tells its last
-    failure, and each name occurs once.
+    failure, and each name occurs once. Of a record beyond WHOLE_BYTES the letter keeps the beginning.
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     kept = [(name, content) for name, content in pairs if not name.startswith(PREFIX)]
     added = error_headers(error, topic=topic, partition=partition, offset=offset, stage=stage)
     # Kafka refuses a negative time; a record without one (timestamp type "not available") has -1.
     time = timestamp_ms if timestamp_ms is not None and timestamp_ms >= 0 else None
+    key, value, kept = _bounded(key, value, kept)
     return DeadLetter(DEAD_LETTERS, key, value, (*kept, *added), time)
+
+
+def _bounded(
+    key: bytes | None, value: bytes | None, headers: list[Header]
+) -> tuple[bytes | None, bytes | None, list[Header]]:
+    """The record, cut to WHOLE_BYTES where it is larger: first the value, then headers, then the key."""
+    around = len(key or b"") + sum(len(name.encode()) + len(content or b"") + 16 for name, content in headers)
+    size = len(value or b"")
+    if around + size <= WHOLE_BYTES:
+        return key, value, headers
+    if around > WHOLE_BYTES:
+        key, headers, around = (key or b"")[: WHOLE_BYTES // 2], [], WHOLE_BYTES // 2
+    marked = [pair for pair in headers if pair[0] != SIZE]
+    return key, (value or b"")[: WHOLE_BYTES - around], [*marked, (SIZE, b"%d" % size)]
 
 
 def _text(text: str, keep_end: bool = False) -> bytes:

@@ -50,8 +50,7 @@ class Histories:
 
     def get(self, partition: int, user_id: str) -> Plays:
         """The plays of a user as they stand in this worker; later plays do not change them."""
-        tracks, _, times = self._of(partition, user_id).history.arrays()
-        return Plays(tracks, times)
+        return Plays.of(self._of(partition, user_id).history)
 
     def add(self, partition: int, user_id: str, track_id: str, played_at: float) -> tuple[bytes, Callable[[], bytes]]:
         """Take in a play; the key and, when called, the bytes that have to be stored for it."""

@@ -78,12 +78,20 @@ def java_command(jars: list[Path], main: str, *arguments: str, heap: str) -> lis
 
 
 def server_properties(
-    port: int, controller_port: int, log_dir: Path, behind_proxies: Sequence[tuple[int, int]] = ()
+    port: int,
+    controller_port: int,
+    log_dir: Path,
+    behind_proxies: Sequence[tuple[int, int]] = (),
+    extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Configuration of one KRaft node that is broker and controller, reachable from this machine only.
 
-    `behind_proxies` are further listeners: the port to bind, and the one that their clients are told.
+    `behind_proxies` are further listeners: the port to bind, and the one that their clients are told. `extra` is added
+    and wins; its `listeners` and `listener.security.protocol.map` are added to ours.
     """
+    extra = dict(extra or {})
+    more = "".join(f",{one}" for one in [extra.pop("listeners", "")] if one)
+    protocols = "".join(f",{one}" for one in [extra.pop("listener.security.protocol.map", "")] if one)
     internal: dict[str, str] = {}
     for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
         # One node: nothing to replicate to. Few partitions: 50 of each would cost files and start-up time.
@@ -95,9 +103,9 @@ def server_properties(
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": ",".join(f"{name}://127.0.0.1:{bound}" for name, (bound, _) in listeners.items()),
-        "advertised.listeners": ",".join(f"{name}://127.0.0.1:{told}" for name, (_, told) in listeners.items()),
-        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+        "listeners": ",".join(f"{name}://127.0.0.1:{bound}" for name, (bound, _) in listeners.items()) + more,
+        "advertised.listeners": ",".join(f"{name}://127.0.0.1:{told}" for name, (_, told) in listeners.items()) + more,
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners) + protocols,
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(log_dir),
         "transaction.state.log.min.isr": "1",
@@ -111,6 +119,7 @@ def server_properties(
         "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
         "num.network.threads": "2",
         "num.io.threads": "4",
+        **extra,
     }
 
 

@@ -75,8 +75,8 @@ class Lane:
         """Read the mark, after the store has been restored."""
         self.mark = decode_mark(self._store.get(self.partition, MARK_KEY))
 
-    def commit(self, outs: Sequence[Out], state: Mapping[bytes, bytes], mark: int) -> None:
-        """Publish and commit; then write the windows to RocksDB. Blocking; LaneFenced when the lane is lost.
+    def commit(self, outs: Sequence[Out], state: Mapping[bytes, bytes | None], mark: int) -> None:
+        """Publish and commit; then write the windows (None: delete) to RocksDB. Blocking; LaneFenced when it is lost.
 
         A crash after the commit and before RocksDB is made good by the restore from the changelog.
         """
@@ -94,7 +94,7 @@ class Lane:
         self.mark = mark
         self._store.write(self.partition, [*state.items(), (MARK_KEY, encode_mark(mark))], self._position)
 
-    def _transact(self, outs: Sequence[Out], state: Mapping[bytes, bytes], mark: int) -> None:
+    def _transact(self, outs: Sequence[Out], state: Mapping[bytes, bytes | None], mark: int) -> None:
         producer = self._producer
         self._failure = None
         producer.begin_transaction()

@@ -10,7 +10,7 @@ import fcntl
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +50,7 @@ class LocalKafka:
         detached: the broker outlives this process (`msam kafka start`).
         behind_proxies: (port, advertised port) of further loopback listeners, for clients that reach the broker through
             something that listens on the advertised port.
+        properties: of the broker, beside or instead of ours; `listeners` (on loopback, for TLS or SASL) are added.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class LocalKafka:
         heap: str = "512m",
         detached: bool = False,
         behind_proxies: Sequence[tuple[int, int]] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> None:
+        self._properties = dict(properties or {})
         self.data_dir = data_dir.resolve()
         self.log_path = self.data_dir / "broker.log"
         self._port = port
@@ -145,7 +148,7 @@ class LocalKafka:
         port = self._port or free_port(before.port if before else None)
         controller = free_port(before.controller_port if before else None, other_than=port)
         properties, log_dir = self.data_dir / "server.properties", self.data_dir / "log"
-        wanted = distribution.server_properties(port, controller, log_dir, self._behind_proxies)
+        wanted = distribution.server_properties(port, controller, log_dir, self._behind_proxies, self._properties)
         distribution.write_properties(properties, wanted)
         distribution.format_storage(jars, properties, log_dir)
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_KEPT_BYTES:

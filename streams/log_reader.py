@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.errors import NotReady
+from streams.errors import MsamError, NotReady
 
 _PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -16,9 +16,20 @@ _PASSING = {
 }
 
 
+class NotAllowed(MsamError):
+    """An ACL keeps this user from a topic."""
+
+
+def refuse(topic: str, error: KafkaError | None) -> None:
+    """NotAllowed where the broker says that this user may not see the topic."""
+    if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise NotAllowed(f"this Kafka user may not read {topic!r}: it needs an ACL for READ (see docs/operations.md)")
+
+
 def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     """The partitions of a topic; NotReady when it does not exist."""
     found = consumer.list_topics(topic, timeout=30).topics[topic]
+    refuse(topic, found.error)
     if found.error is not None or not found.partitions:
         raise NotReady(f"there is no topic {topic!r}; `msam topics create` makes it")
     return sorted(found.partitions)
@@ -90,13 +101,31 @@ def read_to_end(
         consumer.close()
 
 
-def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
-    """The next offset of every partition, commit markers counted."""
+def bounds(config: Mapping[str, str], topic: str) -> dict[int, tuple[int, int]]:
+    """The first and the next offset of every partition, commit markers counted."""
     consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
     try:
-        return {p: watermarks(consumer, topic, p)[1] for p in partitions_of(consumer, topic)}
+        return {p: watermarks(consumer, topic, p) for p in partitions_of(consumer, topic)}
     finally:
         consumer.close()
+
+
+def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
+    """The next offset of every partition, commit markers counted."""
+    return {partition: high for partition, (_, high) in bounds(config, topic).items()}
+
+
+def record_at(config: Mapping[str, str], topic: str, partition: int, offset: int) -> Message | None:
+    """The committed record at one place; None where there is none (any more)."""
+    consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
+    try:
+        others = dict.fromkeys(partitions_of(consumer, topic), 0)
+    finally:
+        consumer.close()
+    if partition not in others:
+        return None
+    span = read_to_end(config, topic, {partition: offset}, {**others, partition: offset + 1})
+    return next((message for message in span if message.offset() == offset), None)
 
 
 def key_of(message: Message) -> bytes | None:

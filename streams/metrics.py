@@ -13,6 +13,7 @@ class Metrics:
         r = self.registry
         self.plays = Counter("msam_plays", "Plays answered by a list.", registry=r)
         self.redelivered = Counter("msam_plays_redelivered", "Plays that came again, answered before.", registry=r)
+        self.forgotten = Counter("msam_plays_forgotten", "Plays of forgotten listeners, passed over.", registry=r)
         self.dead = Counter("msam_dead_letters", "Records sent to dead-letters.", ["topic"], registry=r)
         self.tracks = Counter("msam_track_features", "Track features published.", ["part"], registry=r)
         self.batch = Histogram(

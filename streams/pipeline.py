@@ -110,6 +110,7 @@ class Pipeline:
         self.infer = ThreadPoolExecutor(1, "infer")
         self.io = ThreadPoolExecutor(threads, "commit")
         self.lost: set[int] = set()
+        self._held: set[int] = set()  # somebody works on the lane, or waits for it
         self._failure: Exception | None = None
         self._progress = time.monotonic()
 
@@ -204,7 +205,8 @@ class Pipeline:
         """
         batch: dict[int, _Taken] = {}
         room = self._batch
-        free = [p for p in self._pending if self._pending[p] and len(self._taken[p]) < _AHEAD and p not in self.lost]
+        shut = self.lost | self._held
+        free = [p for p in self._pending if self._pending[p] and len(self._taken[p]) < _AHEAD and p not in shut]
         for partition in sorted(free, key=lambda p: self._pending[p][0].message.timestamp):
             pending = self._pending[partition]
             events = [pending.popleft() for _ in range(min(room, len(pending)))]
@@ -260,6 +262,35 @@ class Pipeline:
         finally:
             del self._committing[lane.partition]
             self._work.set()
+
+    async def exclusively(self, partition: int, work: Callable[[Lane], object]) -> None:
+        """Run `work` on the lane of a partition between two of its batches, and drop what is cached of it."""
+        self._held.add(partition)
+        try:
+            while partition not in self.lost and (self._taken.get(partition) or partition in self._committing):
+                going = [*self._inferring, *([one] if (one := self._committing.get(partition)) else [])]
+                await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+            lane = self._lanes.get(partition)
+            if lane is not None and partition not in self.lost:
+                self._committing[partition] = asyncio.ensure_future(self._alone(lane, work))
+                await self._committing[partition]
+        finally:
+            self._held.discard(partition)
+            self._work.set()
+
+    async def _alone(self, lane: Lane, work: Callable[[Lane], object]) -> None:
+        partition = lane.partition
+        try:
+            await asyncio.get_running_loop().run_in_executor(self.io, work, lane)
+            await self._call(self._step.forget, [partition])
+        except LaneFenced as error:
+            log.warning("%s", error)
+            self._lose(partition)
+        except Exception as error:  # as in a commit: stop rather than go on past it
+            self._failure = error
+            self.lost.add(partition)
+        finally:
+            del self._committing[partition]
 
     def _lose(self, partition: int) -> None:
         """Drop what waits on a lane that another worker has: it must not take room from the others."""

@@ -8,6 +8,7 @@ from typing import Literal
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import MsamError, NotReady
+from streams.log_reader import refuse
 
 _STEP_S = 0.2  # longest wait in one call of librdkafka, so that Ctrl-C and idleness are seen soon
 _TIMEOUT_S = 10.0
@@ -55,6 +56,7 @@ def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[
     """Assign the partitions; where each ended at this moment."""
     try:
         found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+        refuse(topic, found.error)
         if found.error is not None or not found.partitions:
             raise NotReady(f"no topic {topic!r}: create it with `msam topics create`")
         partitions = sorted(found.partitions)

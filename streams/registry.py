@@ -51,6 +51,16 @@ class HttpRegistry:
         answer = self._ask(f"/subjects/{quote(subject, safe='')}/versions", body)
         return int(answer["id"])
 
+    def subjects(self) -> list[str]:
+        """Every subject; RegistryUnavailable where nobody answers."""
+        return list(cast(list[str], self._ask("/subjects")))
+
+    def compatible(self, subject: str, name: str) -> bool:
+        """Whether the schema in force called `name` is compatible with the newest version of a subject."""
+        body = {"schema": json.dumps(schemas.raw(name)), "schemaType": "AVRO"}
+        answer = self._ask(f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest", body)
+        return bool(answer["is_compatible"])
+
     def _fetch(self, schema_id: int) -> dict[str, Any]:
         answer = self._ask(f"/schemas/ids/{schema_id}")
         kind = answer.get("schemaType", "AVRO")

@@ -7,16 +7,21 @@ hardly ever goes back.
 
 import heapq
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Message
 
+from msam.counts import ABSENT, UserHistory
 from streams import topics
 from streams.catalogue_log import read_changes
+from streams.counted import Plays
 from streams.errors import MsamError
+from streams.histories import track_key
 from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions
+from streams.operations import read_operations
 from streams.partitioner import partition_for
 from streams.profiles import Profile
 from streams.recommender import Query
@@ -51,6 +56,7 @@ class _Job:
     source: Source
     user_id: str
     tracks: tuple[str, ...]
+    plays: Plays
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +109,23 @@ def _jobs(
 ) -> Iterator[_Job]:
     """Every play of the range that is still to be answered, with the tracks of its window."""
     windows: dict[str, Window] = {}
+    histories: defaultdict[str, UserHistory] = defaultdict(lambda: UserHistory(plan.history))
+    gone = read_operations(config).forgotten
     for message in _by_time(config, plan):
         play = _play(message, len(plan.offsets), registry)
         partition, offset = message.partition(), message.offset()
         if play is None or partition is None or offset is None or (only is not None and play.user_id not in only):
             continue
+        if play.user_id in gone:
+            continue
         entry = Entry(play.played_at, offset, play.track_id, partition)
         window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, plan.window + plan.slack)
+        histories[play.user_id].append(track_key(play.track_id), ABSENT, play.played_at)
         if offset < place[partition]:
             continue
+        plays = Plays.of(histories[play.user_id])
         tracks = tuple(e.track_id for e in window.as_of(partition, offset, plan.window))
-        yield _Job(Source(topics.PLAYS, partition, offset, play.played_at, play.track_id), play.user_id, tracks)
+        yield _Job(Source(topics.PLAYS, partition, offset, play.played_at, play.track_id), play.user_id, tracks, plays)
 
 
 def _by_time(config: Mapping[str, str], plan: ReplayPlan) -> Iterator[Message]:
@@ -175,9 +187,11 @@ def _answered(
     made: dict[int, Listed] = {}
     for versions in sorted(wanted):
         numbers = wanted[versions]
-        queries = [Query(chunk[n].tracks, people[n].words, people[n].vectors) for n in numbers]
-        for n, items in zip(numbers, models.lists(versions.model, versions.catalogue, queries), strict=True):
-            made[n] = _listed(chunk[n], versions._replace(profile=people[n].version), items, live, outcome)
+        queries = [Query(chunk[n].tracks, people[n].words, people[n].vectors, chunk[n].plays) for n in numbers]
+        counts, lists = models.lists(versions.model, versions.catalogue, queries)
+        for n, items in zip(numbers, lists, strict=True):
+            mine = versions._replace(counts=counts, profile=people[n].version)
+            made[n] = _listed(chunk[n], mine, items, live, outcome)
     return [(job.source, made.get(n)) for n, job in enumerate(chunk)]
 
 

@@ -33,8 +33,8 @@ class PinnedModels:
         self._size, self._half = size, half
         self._stands: dict[str, _Stand] = {}
 
-    def lists(self, model: str, catalogue: int, queries: Sequence[Query]) -> list[tuple[Item, ...]]:
-        """A list for each query; NotReady where the model is not known any more."""
+    def lists(self, model: str, catalogue: int, queries: Sequence[Query]) -> tuple[int, list[tuple[Item, ...]]]:
+        """The version of everyone's counts, and a list for each query; NotReady where the model is not known any more."""
         stand = self._stands.pop(model, None)
         if stand is None or stand.version > catalogue:
             stand = self._load(model, catalogue)
@@ -45,7 +45,7 @@ class PinnedModels:
         self._stands[model] = stand  # the last used is the last
         if len(self._stands) > _KEPT:
             del self._stands[next(iter(self._stands))]
-        return stand.recommender.recommend(queries, self._size)
+        return stand.recommender.counts_version, stand.recommender.recommend(queries, self._size)
 
     def _load(self, model: str, catalogue: int) -> _Stand:
         record = self._versions.get(model)

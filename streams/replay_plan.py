@@ -15,6 +15,8 @@ from streams.model_log import read_versions
 Offsets = dict[int, int]
 Bound = float | Mapping[int, int] | int  # append time in Unix seconds, an offset a partition, one offset for all
 
+_PINNED = ("model", "catalogue", "window", "slack", "history", "size")
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -43,6 +45,7 @@ class ReplayPlan:
     records_to: Offsets
     window: int
     slack: int
+    history: int
     size: int
 
     @property
@@ -62,7 +65,7 @@ class ReplayPlan:
             "profiles_to": self.profiles_to.get(partition, 0),
             "records_to": self.records_to.get(partition, 0),
         }
-        rest = {name: getattr(self, name) for name in ("model", "catalogue", "window", "slack", "size")}
+        rest = {name: getattr(self, name) for name in _PINNED}
         return json.dumps({"asked": asdict(self.asked), **rest, **share}, separators=(",", ":"))
 
     @classmethod
@@ -75,7 +78,7 @@ class ReplayPlan:
             offsets={p: (share["offsets"][0], share["offsets"][1]) for p, share in shares.items()},
             profiles_to={p: share["profiles_to"] for p, share in shares.items()},
             records_to={p: share["records_to"] for p, share in shares.items()},
-            **{name: rest[name] for name in ("model", "catalogue", "window", "slack", "size")},
+            **{name: rest[name] for name in _PINNED},
         )
 
 
@@ -99,6 +102,7 @@ def make_plan(
     as_recorded: bool,
     window: int,
     slack: int,
+    history: int,
     size: int,
 ) -> ReplayPlan:
     """Turn the bounds into offsets and pin the versions: the model asked for or the live one, the present catalogue."""
@@ -123,6 +127,7 @@ def make_plan(
         end_offsets(config, topics.RECOMMENDATIONS) if as_recorded else {},
         window,
         slack,
+        history,
         size,
     )
 

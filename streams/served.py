@@ -4,7 +4,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -17,6 +18,7 @@ from streams.recommender import Recommender
 from streams.records import ModelVersion
 
 log = logging.getLogger(__name__)
+_FALLBACKS = 3  # earlier versions that a worker without a model tries, when the newest is refused
 SIMF = "simf."  # prefix of SiMF's arrays within an artifact
 
 
@@ -55,6 +57,10 @@ def load_model(
         simf = SiMFState.from_arrays(
             {name.removeprefix(SIMF): a for name, a in loaded.arrays.items() if name.startswith(SIMF)}
         )
+        if catalogue.tracks and not any(track in catalogue.tracks for track in loaded.track_ids):
+            raise ModelRefused(
+                f"model {record.version}: none of its tracks is in this catalogue; is it of another system?"
+            )
         recommender = Recommender(loaded, simf, catalogue, n, half)
         while recommender.sync(1024):
             pass
@@ -78,6 +84,8 @@ class ModelWatch:
         self.versions: dict[str, ModelVersion] = {}
         self.wanted: str | None = None
         self.serving: str | None = None
+        self.problem: str | None = None  # why what the channel points to is not served
+        self._before: str | None = None  # what the channel pointed to before
         self._channel = channel
         self._n, self._half = n, half
         self._catalogue = catalogue
@@ -95,7 +103,7 @@ class ModelWatch:
         elif value.channel is None:
             self.versions[value.version] = value
         elif value.channel == self._channel and value.version != self.wanted:
-            self.wanted = value.version
+            self.wanted, self._before = value.version, value.parent
             self._orders.put(value.version)
 
     @property
@@ -125,17 +133,41 @@ class ModelWatch:
         while (version := self._orders.get()) is not None:
             if version != self.wanted:
                 continue  # a newer order is waiting
-            try:
-                record = self.versions.get(version)
-                if record is None:
-                    raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
-                log.info("model %s: loading", version)
-                found = load_model(record, self._catalogue, n=self._n, half=self._half)
-                self._simf, self._next = found.simf, found
-                log.info("model %s: verified, goes live between two batches", version)
-            except ModelRefused as error:
-                log.error("refused, the old model stays: %s", error)
-                self._refused(error)
-            except Exception as error:
-                log.exception("refused, the old model stays: %s", version)
-                self._refused(ModelRefused(f"model {version}: {error!r}"))
+            self.problem = None
+            for name in self._candidates(version):
+                if self._load(name):
+                    break
+
+    def _candidates(self, version: str) -> Iterator[str]:
+        """The version that is wanted; where nothing is served yet, also what came before it, the newest first."""
+        yield version
+        passed = (v.version for v in reversed(self.versions.values()) if v.state == "accepted")
+        others = dict.fromkeys(name for name in (self._before, *passed) if name not in (None, version))
+        for name in islice(others, _FALLBACKS):
+            if self.available or self.wanted != version:
+                return
+            assert name is not None
+            log.warning("model %s: tried instead, nothing is served yet", name)
+            yield name
+
+    def _load(self, version: str) -> bool:
+        try:
+            record = self.versions.get(version)
+            if record is None:
+                raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
+            log.info("model %s: loading", version)
+            found = load_model(record, self._catalogue, n=self._n, half=self._half)
+            self._simf, self._next = found.simf, found
+            log.info("model %s: verified, goes live between two batches", version)
+            return True
+        except ModelRefused as error:
+            log.error("refused, the old model stays: %s", error)
+            self._tell(error)
+        except Exception as error:
+            log.exception("refused, the old model stays: %s", version)
+            self._tell(ModelRefused(f"model {version}: {error!r}"))
+        return False
+
+    def _tell(self, error: ModelRefused) -> None:
+        self.problem = self.problem or str(error)
+        self._refused(error)

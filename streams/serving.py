@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,7 +63,9 @@ class PlayStep:
         n: int,
         history: int,
         registry: Registry | None = None,
+        forgotten: Container[str] = (),
     ) -> None:
+        self._forgotten = forgotten
         self._store = windows
         self._profile_of = profile_of
         self._watch = watch
@@ -112,6 +114,9 @@ class PlayStep:
             message = event.message
             if message.offset <= lanes[message.partition].mark:
                 self._metrics.redelivered.inc()
+                continue
+            if message.key and message.key.decode("utf-8", "replace") in self._forgotten:
+                self._metrics.forgotten.inc()  # neither list nor dead letter: both would hold what is to be forgotten
                 continue
             try:
                 asked.append(self._ask(message, results[message.partition]))

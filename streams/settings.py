@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from streams.serialization import Registry
 
 
+TOKEN_LENGTH = 16
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know before it starts; plain keywords go on from here."""
 
@@ -45,6 +48,7 @@ class Settings(BaseSettings):
     audio_max_bytes: int = Field(64 * 2**20, ge=1, description="Largest audio file that is read, in bytes.")
     text_encoder: str | None = Field(None, description="BERT model by path or name; default: the MiniLM that ships.")
     web_host: str = Field("127.0.0.1", description="Address of health, metrics and lists.")
+    web_token_file: Path | None = Field(None, description="File with the bearer token that HTTP callers must show.")
     web_port: int = Field(6066, ge=0, le=65535, description="Port of health, metrics and lists; 0 picks a free one.")
 
     kafka_security_protocol: str | None = Field(None, description="librdkafka's security.protocol.")
@@ -112,6 +116,21 @@ class Settings(BaseSettings):
         from streams.registry import HttpRegistry
 
         return HttpRegistry(self.registry_url)
+
+    def web_token(self) -> str | None:
+        """The bearer token of the endpoint, from its file; ConfigError for one that could be guessed."""
+        if self.web_token_file is None:
+            return None
+        try:
+            token = self.web_token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"web_token_file cannot be read: {error}") from error
+        if len(token) < TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigError(
+                f"web_token_file {self.web_token_file}: a token has {TOKEN_LENGTH} or more printable ASCII characters "
+                "and no space; `openssl rand -hex 32` makes one"
+            )
+        return token
 
     def kafka_password(self) -> str | None:
         """The SASL password, from its file."""

@@ -1,5 +1,6 @@
 """The table stores of a worker: RocksDB through Faust's store, with its memory bounded and atomic batch writes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import rocksdict
@@ -32,6 +33,11 @@ class TableStore:
         """The changelog offset up to which the store holds the table, -1 for none."""
         offset: int | None = self._store.persisted_offset(TP(self._topic, partition))
         return -1 if offset is None else offset
+
+    def keys(self, partition: int) -> Iterator[bytes]:
+        """Every key of a partition."""
+        keys: Iterator[bytes] = self._store._db_for_partition(partition).keys()
+        return (key for key in keys if key != self._store.offset_key)
 
     def write(self, partition: int, records: list[tuple[bytes, bytes | None]], position: int) -> None:
         """Put (None: delete) the records and remember the changelog position, atomically."""

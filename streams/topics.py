@@ -19,6 +19,7 @@ TRACK_FEATURES = "track-features"
 MODEL_VERSIONS = "model-versions"
 RECOMMENDATIONS = "recommendations"
 DEAD_LETTERS = "dead-letters"
+OPERATIONS = "operations"
 # The name of the windows table's changelog begins with the group: two groups keep two sets of windows.
 WINDOWS_CHANGELOG = "{group}-windows-changelog"
 PROFILES_CHANGELOG = "{group}-profiles-changelog"
@@ -59,7 +60,7 @@ def topic_specs(partitions: int, group: str) -> list[TopicSpec]:
     all four are then in the partition of the same number.
 
     >>> [spec.name for spec in topic_specs(4, "msam") if spec.partitions == 1]
-    ['track-features', 'model-versions']
+    ['track-features', 'model-versions', 'operations']
     """
     for_ever = {"retention.ms": "-1"}
     return [
@@ -82,6 +83,8 @@ def topic_specs(partitions: int, group: str) -> list[TopicSpec]:
             "delete",
             for_ever | {"max.message.bytes": str(DEAD_LETTER_MESSAGE_BYTES)},
         ),
+        # One partition: every worker reads all of it, and a redrive takes its marks and its letters in one order.
+        TopicSpec(OPERATIONS, "what/of-whom", 1, "compact"),
         TopicSpec(WINDOWS_CHANGELOG.format(group=group), "user_id", partitions, "compact"),
         TopicSpec(PROFILES_CHANGELOG.format(group=group), "user_id", partitions, "compact"),
     ]

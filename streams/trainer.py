@@ -17,7 +17,7 @@ from msam.golden import Golden
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_plays
 from msam.training import Dataset, Progress, Trained, train
-from streams import topics
+from streams import channels, topics
 from streams.catalogue import Catalogue
 from streams.catalogue_log import read_catalogue
 from streams.content import contents
@@ -25,13 +25,12 @@ from streams.counted import Plays, counts_of
 from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions
-from streams.outgoing import Out
+from streams.operations import read_operations
 from streams.profiles import NOBODY, Profile, profile_words
-from streams.publishing import Publisher
 from streams.recommender import Query, Recommender
 from streams.records import ModelVersion, Play, UserProfile
 from streams.registry import RegistryUnavailable
-from streams.serialization import Registry, decode, encode
+from streams.serialization import Registry, decode
 from streams.served import SIMF, ModelRefused, load_model
 from streams.settings import Settings
 
@@ -87,8 +86,10 @@ def read_log(config: Mapping[str, str], registry: Registry | None = None) -> Log
         versions={version.version: version for version in versions},
         live=channels.get("live"),
     )
+    gone = read_operations(config).forgotten
     for message in read_to_end(config, topics.USER_PROFILES):
         _take_profile(state, key_of(message), message.value(), registry)
+    state.profiles = {user: profile for user, profile in state.profiles.items() if user not in gone}
     for message in read_to_end(config, topics.PLAYS):
         partition, offset, value = message.partition(), message.offset(), message.value()
         assert partition is not None and offset is not None
@@ -97,6 +98,8 @@ def read_log(config: Mapping[str, str], registry: Registry | None = None) -> Log
         except RegistryUnavailable:
             raise
         except MsamError:
+            continue
+        if play.user_id in gone:
             continue
         state.plays.append((play.user_id, play.track_id, play.played_at, partition, offset))
     return state
@@ -139,6 +142,7 @@ class Trainer:
     def once(self) -> ModelVersion:
         """Read, train, gate, store, announce; the announced version. NothingToTrain when the log holds nothing new."""
         started = time.monotonic()
+        checkpoint.sweep(self._settings.models)
         state = read_log(self._kafka, self._settings.registry())
         self._say(
             f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles"
@@ -154,7 +158,7 @@ class Trainer:
             data, self._model, self._training, init=self._init(parent), progress=self._progress, say=self._say
         )
         stored = self._store(state, data, trained, simf, parent, time.monotonic() - started)
-        return self._announce(self._judge(stored, state, parent, profiles))
+        return self._announce(self._judge(stored, state, parent, profiles), state.live)
 
     # -- steps ------------------------------------------------------------------------------------------------
 
@@ -286,16 +290,27 @@ class Trainer:
                 return replace(candidate, metrics=figures, state="refused", reason=reason)
         return replace(candidate, metrics=figures)
 
-    def _announce(self, version: ModelVersion) -> ModelVersion:
-        outs = [Out(topics.MODEL_VERSIONS, version.key.encode(), encode(version), 0)]
-        if version.state == "accepted":
-            channel = ModelVersion(version.version, channel="live", state="channel", created_at=time.time())
-            outs.append(Out(topics.MODEL_VERSIONS, channel.key.encode(), encode(channel), 0))
-        publisher = Publisher(self._kafka)
-        for out in outs:  # the version before the channel that points to it
-            publisher.send([out])
+    def _announce(self, version: ModelVersion, basis: str | None) -> ModelVersion:
+        version, *_ = channels.announce(self._kafka, lambda known, at: announcement(version, basis, known, at))
         self._say(f"model {version.version}: {version.state}" + (f", {version.reason}" if version.reason else ", live"))
         return version
+
+
+def announcement(
+    version: ModelVersion, basis: str | None, versions: channels.Versions, pointers: channels.Versions
+) -> list[ModelVersion]:
+    """What is announced: the version and, if it passed and `basis` is live still, the channel that points to it.
+
+    The gate has compared it with what was live when training began. Where another trainer, or an operator who rolled
+    back, has moved the channel since, the comparison says nothing about what is live now.
+    """
+    live = pointers.get(channels.LIVE)
+    now = None if live is None else live.version
+    if version.state != "accepted":
+        return [version]
+    if now != basis:
+        return [replace(version, state="refused", reason=f"{now} went live while it was trained")]
+    return [version, channels.pointing(version.version, {**versions, version.version: version}, pointers)]
 
 
 def _text_width(state: LogState, default: int) -> int:

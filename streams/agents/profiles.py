@@ -1,6 +1,6 @@
 """user-profiles: the newest profile of each user, in a table beside the windows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import faust
@@ -34,15 +34,19 @@ def attach(
     metrics: Metrics,
     registry: Registry | None,
     changed: Callable[[int, str], None],
+    forgotten: Container[str] = (),
 ) -> None:
-    """Keep the table and tell `changed` (partition, user_id) of it; what cannot be read goes to dead-letters."""
+    """Keep the table and tell `changed` (partition, user_id) of it; what cannot be read goes to dead-letters.
+
+    A profile of a forgotten listener goes nowhere.
+    """
 
     @app.agent(topic, name="profiles")
     async def profiles(stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
             try:
-                if message.value is None:
+                if message.value is None or (message.key or b"").decode("utf-8", "replace") in forgotten:
                     if message.key is not None:
                         table.pop(message.key, None)
                         changed(message.partition, message.key.decode(errors="replace"))

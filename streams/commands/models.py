@@ -1,14 +1,29 @@
-"""`msam models list`: versions, with metrics and state."""
+"""`msam models list|promote|rollback|verify`: versions, with metrics and state, and which one is live."""
 
 import json
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from streams.errors import MsamError
+
+if TYPE_CHECKING:
+    from streams.channels import Versions
+    from streams.records import ModelVersion
+
+    Aim = Callable[[Versions, Versions], str]
+    Make = Callable[[Versions, Versions], ModelVersion]
 
 app = typer.Typer()
 
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Channel = Annotated[str, typer.Option(help="The channel; workers serve live.")]
+
+
+class ChannelMoved(MsamError):
+    """What was to be announced was decided on a state that is over."""
 
 
 @app.callback()
@@ -43,6 +58,108 @@ def list_versions(bootstrap: Bootstrap = None, as_json: Json = False) -> None:
         print("no model version yet; `msam trainer --once` makes the first")
         return
     _table(rows)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="The version, as `msam models list` names it.")],
+    channel: Channel = "live",
+    even_refused: Annotated[bool, typer.Option("--even-refused", help="Also one that the gate refused.")] = False,
+    bootstrap: Bootstrap = None,
+    as_json: Json = False,
+) -> None:
+    """Point a channel to a version, once its artifact has been verified as a worker would."""
+    from streams import channels as work
+
+    _move(
+        bootstrap,
+        as_json,
+        channel,
+        lambda versions, at: version,
+        lambda versions, at: work.promotion(version, versions, at, channel, even_refused),
+    )
+
+
+@app.command()
+def rollback(channel: Channel = "live", bootstrap: Bootstrap = None, as_json: Json = False) -> None:
+    """Point a channel to the version before, once its artifact has been verified as a worker would."""
+    from streams import channels as work
+
+    _move(
+        bootstrap,
+        as_json,
+        channel,
+        lambda versions, at: work.earlier(versions, at, channel),
+        lambda versions, at: work.rollback(versions, at, channel),
+    )
+
+
+@app.command()
+def verify(
+    versions: Annotated[list[str] | None, typer.Argument(help="Versions; default: all that passed the gate.")] = None,
+    bootstrap: Bootstrap = None,
+    as_json: Json = False,
+) -> None:
+    """Load versions as a worker would: hashes, shapes, finite numbers, golden answers. Exit 1 if one is not sound."""
+    from streams.catalogue_log import read_catalogue
+    from streams.channels import known
+    from streams.model_log import read_models
+    from streams.served import ModelRefused, load_model
+
+    config = _config(bootstrap)
+    announced, _ = read_models(config)
+    names = versions or [v.version for v in announced.values() if v.state == "accepted"]
+    records, catalogue = [known(name, announced) for name in names], read_catalogue(config)
+    problems: dict[str, str | None] = {}
+    for record in records:
+        try:
+            load_model(record, catalogue, wait=0)
+            problems[record.version] = None
+        except ModelRefused as error:
+            problems[record.version] = str(error)
+        if not as_json:
+            print(f"{record.version}  {problems[record.version] or 'sound'}", flush=True)
+    if as_json:
+        print(json.dumps([{"version": v, "sound": p is None, "reason": p} for v, p in problems.items()]))
+    if bad := sum(problem is not None for problem in problems.values()):
+        raise ModelRefused(f"{bad} of {len(problems)} versions cannot be served; workers refuse them too")
+
+
+def _move(bootstrap: str | None, as_json: bool, channel: str, aim: "Aim", decide: "Make") -> None:
+    """Verify the version that is aimed at, then announce what is decided on the state of that moment."""
+    from streams.catalogue_log import read_catalogue
+    from streams.channels import announce, known
+    from streams.model_log import read_models
+    from streams.served import load_model
+
+    config = _config(bootstrap)
+    versions, at = read_models(config)
+    decide(versions, at)
+    target = aim(versions, at)
+    load_model(known(target, versions), read_catalogue(config), wait=0)
+
+    def checked(versions: "Versions", at: "Versions") -> "list[ModelVersion]":
+        record = decide(versions, at)
+        if record.version != target:
+            raise ChannelMoved(f"{channel} was moved meanwhile, by a trainer or another operator; look again")
+        return [record]
+
+    before = at.get(channel)
+    (record,) = announce(config, checked)
+    if as_json:
+        previous = None if before is None else before.version
+        print(json.dumps({"channel": channel, "version": record.version, "previous": previous}))
+    else:
+        print(f"{channel} points to {record.version}" + (f", before to {before.version}" if before else ""))
+
+
+def _config(bootstrap: str | None) -> dict[str, str]:
+    import torch
+
+    from streams.settings import load_settings
+
+    torch.set_num_threads(1)
+    return load_settings(bootstrap=bootstrap).kafka_config()
 
 
 def _table(rows: list[dict[str, object]]) -> None:

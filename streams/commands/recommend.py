@@ -28,7 +28,8 @@ def recommend(
 
     settings = load_settings()
     base = worker or f"http://{settings.web_host}:{settings.web_port}"
-    found = _ask(f"{base.rstrip('/')}/recommendations/{urllib.parse.quote(user, safe='')}?n={n}", base)
+    path = f"/recommendations/{urllib.parse.quote(user, safe='')}?n={n}"
+    found = _ask(base.rstrip("/") + path, base, settings.web_token())
     if as_json:
         print(json.dumps(found))
         return
@@ -39,9 +40,10 @@ def recommend(
         )
 
 
-def _ask(url: str, base: str) -> dict[str, Any]:
+def _ask(url: str, base: str, token: str | None = None) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        request = urllib.request.Request(url, headers={} if token is None else {"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
     except urllib.error.HTTPError as error:

@@ -104,6 +104,7 @@ def _run(
                 as_recorded=as_recorded,
                 window=settings.window,
                 slack=settings.slack,
+                history=settings.history,
                 size=settings.list_size,
             )
             place = {p: at for p, (at, _) in plan.offsets.items()}

@@ -32,6 +32,26 @@ def system(
             made.quiet()
 
 
+@pytest.fixture(scope="session")
+def operated(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, audio_folder: Path) -> Iterator[System]:
+    """A second system, on a broker of its own: for what operators do to a log."""
+    with LocalKafka(tmp_path_factory.mktemp("kafka-operated"), heap="384m") as broker, registry() as url:
+        made = System(
+            broker.bootstrap, tmp_path_factory.mktemp("operated"), data_dir / "classic_rock", url, [audio_folder]
+        )
+        try:
+            made.prepare()
+            yield made
+        finally:
+            made.quiet()
+
+
+@pytest.fixture
+def operated_worker(operated: System) -> Worker:
+    """Its running worker."""
+    return operated.shared()
+
+
 @pytest.fixture
 def worker(system: System) -> Worker:
     """The running worker that tests share: with all roles, audio roots and a registry."""

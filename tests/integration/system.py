@@ -65,14 +65,16 @@ class System:
         assert done.returncode == 0, f"msam {' '.join(words)}: {done.returncode}\n{done.stderr[-2000:]}"
         return json.loads(done.stdout)
 
-    def worker(self, name: str = "worker", roles: str | None = None) -> AbstractContextManager[Worker]:
+    def worker(
+        self, name: str = "worker", roles: str | None = None, program: str = "streams.cli"
+    ) -> AbstractContextManager[Worker]:
         """A worker with a data directory of this name, for the length of a block."""
         assert self._shared is None, "the shared worker still runs"
-        return running(self._launch(name, roles))
+        return running(self._launch(name, roles, program))
 
-    def _launch(self, name: str, roles: str | None = None) -> Worker:
+    def _launch(self, name: str, roles: str | None = None, program: str = "streams.cli") -> Worker:
         words = [*self._audio, *(["--roles", roles] if roles else [])]
-        return Worker(self.home / name, self.home / f"{name}.log", self.env, words)
+        return Worker(self.home / name, self.home / f"{name}.log", self.env, words, program)
 
     def shared(self) -> Worker:
         """The running worker that tests share."""
@@ -117,7 +119,7 @@ class System:
 
     def train(self, *more: str) -> Any:
         """`msam trainer --once`, short; the announced version."""
-        done = self.msam("trainer", "--once", "--epochs", "1", "--max-seconds", "10", "--json", *more)
+        done = self.msam("trainer", "--once", "--epochs", "1", "--max-seconds", "10", "--json", *more, timeout=280)
         (self.home / f"trainer-{time.time():.0f}.log").write_text(done.stderr)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout)

@@ -124,7 +124,7 @@ class Answers(Tap):
                 headers = headers_of(message)
                 at = [headers[f"{PREFIX}{name}"].decode() for name in ("topic", "partition", "offset")]
                 self.by_place[at[0], int(at[1]), int(at[2])].append(Answer(message, None))
-            else:
+            elif message.value() is not None:  # a tombstone answers nothing: a listener was forgotten
                 record = decode(Recommendation, message.value() or b"")
                 place = (PLAYS, record.source.partition, record.source.offset)
                 self.by_place[place].append(Answer(message, record))

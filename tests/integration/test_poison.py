@@ -1,17 +1,21 @@
 """Records that cannot be handled: one dead letter each, as they came and with the reason; the stream goes on."""
 
+import io
 import json
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from confluent_kafka import KafkaError, Producer
 
 from streams.partitioner import partition_for
-from streams.records import Play, TrackMetadata, UserProfile
+from streams.records import AudioUpload, Play, TrackMetadata, UserProfile
 from streams.serialization import SINGLE_OBJECT, encode, encode_confluent
-from streams.topics import DEAD_LETTERS, PLAYS, TRACK_METADATA, USER_PROFILES
+from streams.topics import AUDIO_UPLOADS, DEAD_LETTERS, PLAYS, TRACK_METADATA, USER_PROFILES
 from tests.integration.system import START, System
 from tests.integration.taps import PREFIX, Answers, header_pairs, headers_of, key_of
 from tests.integration.workers import Worker
@@ -58,6 +62,17 @@ PLAY_CASES: list[Case] = [
     ("unknown schema", KEY, SINGLE_OBJECT + b"\x01" * 8 + GOOD[10:], {}, "unknown schema fingerprint"),
     ("a profile", KEY, encode(UserProfile(USER)), {}, "wrong topic"),
     ("unknown registry id", KEY, encode_confluent(Play(USER, "t1", START), 99), {}, "has nothing at /schemas/ids/99"),
+    ("10 kB id", KEY, json_of(user_id="u" * 10240), {}, "10240 bytes"),
+    ("10 kB id and key", b"u" * 10240, json_of(user_id="u" * 10240), {}, "10240 bytes"),
+    ("escape sequence", b"\x1b[2J", json_of(user_id="\x1b[2J"), {}, "control character"),
+    ("line break", KEY, json_of(track_id="a\r\nb"), {}, "control character"),
+    ("lone surrogate", KEY, json_of(track_id="\ud800"), {}, "surrogate"),
+    ("invalid UTF-8 in Avro", KEY, GOOD.replace(b"t1", b"\xff\xfe"), {}, "not UTF-8"),
+    ("invalid UTF-8 for a key", b"\xff\xfe", GOOD, {}, "key must be the play's user_id"),
+    ("before 1970", KEY, json_of(played_at=-1), {}, "1970"),
+    ("after 2200", KEY, json_of(played_at=7258118400), {}, "2200"),
+    ("the end of time", KEY, json_of(played_at=1e300), {}, "2200"),
+    ("minus infinity in Avro", KEY, GOOD.replace(struct.pack("<d", START), struct.pack("<d", -math.inf)), {}, "finite"),
     ("huge length in Avro", KEY, GOOD[:10] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + GOOD[11:], {}, ""),
 ]
 META = b"poison-track"
@@ -82,6 +97,34 @@ PROFILE_CASES: list[Case] = [
 ]
 
 
+def flac(seconds: int) -> bytes:
+    """Silence, which FLAC packs to next to nothing: a decompression bomb."""
+    packed = io.BytesIO()
+    soundfile.write(packed, np.zeros(seconds * 1000, np.int16), 1000, format="FLAC")
+    return packed.getvalue()
+
+
+SOUND = b"poison-sound"
+BOMB = flac(6 * 3600)
+
+
+def upload(content: bytes, track: str = "poison-sound") -> bytes:
+    return encode(AudioUpload(track, content=content))
+
+
+AUDIO_CASES: list[Case] = [
+    ("garbage", SOUND, b"no upload", {}, "starts with 0x"),
+    ("empty value", SOUND, b"", {}, "empty message"),
+    ("another's key", b"poison-other", upload(BOMB), {}, "key must be its track_id"),
+    ("tombstone of nothing", b"", None, {"partition": 1}, "tombstone needs the track_id"),
+    ("no sound", SOUND, upload(b"This is text. " * 100), {}, "not audio"),
+    ("cut FLAC", SOUND, upload(flac(60)[:200]), {}, ""),
+    ("damaged FLAC", SOUND, upload(BOMB[:60] + bytes(range(256)) * 8 + BOMB[60:]), {}, ""),
+    ("six hours in a few kB", SOUND, upload(BOMB), {}, "too long"),
+    ("truncated", SOUND, upload(BOMB)[:-4], {}, "truncated"),
+]
+
+
 def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Case]) -> None:
     """Send all, then a good play in every partition: each case has one letter, each play its list."""
     own = [("trace", b"\x00\xff"), ("trace", b"again")]
@@ -90,7 +133,7 @@ def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Ca
             marked = [("case", name.encode()), *own, (f"{PREFIX}message", b"of an earlier failure")]
             system.sender.send(topic, key, value, headers=marked, **options)
         places = system.sender.flush()
-        letters = answers.wait(places, 40)
+        letters = answers.wait(places, 90)
         after = [(f"after-{topic}-{n}", system.described[n], START + n) for n in range(12)]
         good = system.play(after)
         assert {partition for _, partition, _ in good} == {0, 1, 2, 3}
@@ -110,15 +153,20 @@ def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Ca
         assert at == place
         assert words in letter.reason, f"{topic}, {name}: {letter.reason}"
         assert len(letter.reason) > 20
-        assert headers[f"{PREFIX}exception"].startswith(b"streams."), headers[f"{PREFIX}exception"]
+        assert headers[f"{PREFIX}exception"].startswith((b"streams.", b"msam.")), headers[f"{PREFIX}exception"]
         assert b"Traceback" in headers[f"{PREFIX}stacktrace"]
     assert worker.get("/health/live")[0] == 200
 
 
 @pytest.mark.parametrize(
     ("topic", "cases"),
-    [(PLAYS, PLAY_CASES), (TRACK_METADATA, METADATA_CASES), (USER_PROFILES, PROFILE_CASES)],
-    ids=[PLAYS, TRACK_METADATA, USER_PROFILES],
+    [
+        (PLAYS, PLAY_CASES),
+        (TRACK_METADATA, METADATA_CASES),
+        (USER_PROFILES, PROFILE_CASES),
+        (AUDIO_UPLOADS, AUDIO_CASES),
+    ],
+    ids=[PLAYS, TRACK_METADATA, USER_PROFILES, AUDIO_UPLOADS],
 )
 def test_poison(system: System, worker: Worker, topic: str, cases: Sequence[Case]) -> None:
     assert len({name for name, *_ in cases}) == len(cases)
@@ -126,6 +174,7 @@ def test_poison(system: System, worker: Worker, topic: str, cases: Sequence[Case
     check_letters(system, worker, topic, cases)
     assert worker.metric("msam_dead_letters_total") == dead + len(cases), "dead letters are counted"
     assert worker.list_of(USER)[0] == 404, "nothing of it came into a window"
+    system.wait_committed()
 
 
 @pytest.mark.parametrize("topic", [TRACK_METADATA, USER_PROFILES])

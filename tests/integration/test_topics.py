@@ -17,6 +17,7 @@ from streams.topics import (
     AUDIO_UPLOADS,
     DEAD_LETTERS,
     MODEL_VERSIONS,
+    OPERATIONS,
     PLAYS,
     RECOMMENDATIONS,
     TRACK_FEATURES,
@@ -95,7 +96,7 @@ def test_declared_policies() -> None:
     specs = topic_specs(6, "rock")
     by_name = {spec.name: spec for spec in specs}
     assert "rock-windows-changelog" in by_name
-    assert {spec.name for spec in specs if spec.partitions == 1} == {TRACK_FEATURES, MODEL_VERSIONS}
+    assert {spec.name for spec in specs if spec.partitions == 1} == {TRACK_FEATURES, MODEL_VERSIONS, OPERATIONS}
     assert {spec.name for spec in specs if spec.cleanup == "delete"} == {PLAYS, AUDIO_UPLOADS, DEAD_LETTERS}
     limits = {spec.name: int(spec.full_config.get("max.message.bytes", 1048588)) for spec in specs}
     largest = max(limit for name, limit in limits.items() if name != DEAD_LETTERS)

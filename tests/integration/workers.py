@@ -33,11 +33,18 @@ def members(group: int) -> list[psutil.Process]:
 class Worker:
     """One `msam worker` in a process group of its own."""
 
-    def __init__(self, data_dir: Path, log_path: Path, env: Mapping[str, str], arguments: list[str]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        log_path: Path,
+        env: Mapping[str, str],
+        arguments: list[str],
+        program: str = "streams.cli",
+    ) -> None:
         self.data_dir, self.log_path = data_dir, log_path
         with log_path.open("ab") as log:
             self._start = log.tell()
-            command = [sys.executable, "-m", "streams.cli", "worker", "--data-dir", str(data_dir), "--web-port", "0"]
+            command = [sys.executable, "-m", program, "worker", "--data-dir", str(data_dir), "--web-port", "0"]
             self.process = subprocess.Popen(
                 [*command, *arguments], stdout=log, stderr=log, env=dict(env), cwd=ROOT, start_new_session=True
             )
@@ -87,7 +94,7 @@ class Worker:
             text = answer.read().decode()
         return sum(float(v) for v in re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE))
 
-    def wait_ready(self, timeout: float = 90.0) -> "Worker":
+    def wait_ready(self, timeout: float = 150.0) -> "Worker":
         """Until /health/ready is 200."""
         deadline = time.monotonic() + timeout
         seen: Any = None

@@ -506,3 +506,42 @@ def test_a_failure_stops_the_pipeline(where: str) -> None:
         await asyncio.wait_for(bench.pipeline.revoke(), 5)
 
     run(test)
+
+
+def test_work_on_a_lane_runs_alone_and_between_two_batches() -> None:
+    async def test(bench: Bench) -> None:
+        lane, other = bench.lanes
+        seen: list[tuple[int, int]] = []
+        lane.gate.clear()
+        bench.start()
+        await bench.put(*events(0, 0, 1))
+        await until(lambda: lane.entered)
+
+        def look(found: Lane) -> None:
+            seen.append((found.mark, cast(Committing, found).inside))
+
+        work = asyncio.create_task(bench.pipeline.exclusively(0, look))
+        await bench.put(*events(1, 0))
+        await until(lambda: other.offsets == [0])
+        assert not seen, "the batch in flight comes first, other lanes go on"
+        lane.gate.set()
+        await work
+        assert seen == [(1, 0)] and bench.step.forgotten == [[0]]
+        await bench.put(*events(0, 2))
+        await until(lambda: lane.offsets == [0, 1, 2])
+        await bench.pipeline.exclusively(7, look)
+        assert len(seen) == 1, "a partition that is not ours"
+
+    run(test, lambda: Bench(partitions=2))
+
+
+def test_work_on_a_lane_that_was_taken_over() -> None:
+    def fenced(lane: Lane) -> None:
+        raise LaneFenced("taken over")
+
+    async def test(bench: Bench) -> None:
+        bench.start()
+        await bench.pipeline.exclusively(0, fenced)
+        assert bench.pipeline.lost == {0} and bench.task is not None and not bench.task.done()
+
+    run(test)

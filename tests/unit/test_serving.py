@@ -19,6 +19,7 @@ from streams.catalogue import Catalogue
 from streams.counted import Plays
 from streams.lanes import Lane
 from streams.metrics import Metrics
+from streams.operations import Forgotten, forgotten
 from streams.outgoing import Out
 from streams.partitioner import partition_for
 from streams.pipeline import Result, SourceEvent
@@ -101,6 +102,7 @@ class Service:
         self.rows = Rows()
         self.metrics = Metrics()
         self.profiles: dict[str, Profile] = {}
+        self.forgotten = Forgotten()
         self.watch = ModelWatch(known)
         self.step = self.new_step()
         self.ends = dict.fromkeys(range(PARTITIONS), 0)
@@ -116,6 +118,7 @@ class Service:
             slack=SLACK,
             n=N,
             history=100,
+            forgotten=self.forgotten,
         )
 
     def go_live(self, version: ModelVersion) -> None:
@@ -268,6 +271,17 @@ def test_every_kind_of_wrong_play_is_a_dead_letter_and_touches_nothing(service: 
         assert service.step.window(partition, "alice") == Window()
 
 
+def test_plays_of_a_forgotten_listener_leave_nothing(service: Service) -> None:
+    assert service.forgotten.fold(forgotten("alice").key or b"")
+    batch = [service.event(user, track) for user, track in (("alice", "t1"), ("bob", "t1"), ("alice", "odd"))]
+    broken = service.raw(batch[0].message.partition, b"alice", b"alice's, but garbage")
+    results = service.answer([*batch, broken])
+    outs = [out for result in results.values() for out in result.outs]
+    assert [got.user_id for got in lists(outs)] == ["bob"] and len(outs) == 1, "no letter and no sighting either"
+    assert {key for result in results.values() for key in result.state} == {b"bob"}
+    assert "msam_plays_forgotten_total 3.0" in service.metrics.text().decode()
+
+
 def test_json_plays_are_plays(service: Service) -> None:
     partition = partition_for(b"alice", PARTITIONS)
     got = lists(only(service.answer([service.raw(partition, b"alice", encode_json(Play("alice", "t4", 5.0)))])).outs)
@@ -398,9 +412,9 @@ def test_bad_models_are_refused_with_a_reason(service: Service) -> None:
     refused: queue.Queue[ModelRefused] = queue.Queue()
     watch = ModelWatch(service.known, refused=refused.put)
     good = made().version
-    broken = ModelVersion("v2", uri=good.uri, sha256="0" * 64)
-    lost = ModelVersion("v3", uri="file:///nowhere/v3", sha256="0" * 64)
-    cloud = ModelVersion("v4", uri="s3://models/v4", sha256="0" * 64)
+    broken = ModelVersion("v2", uri=good.uri, sha256="0" * 64, state="refused")
+    lost = ModelVersion("v3", uri="file:///nowhere/v3", sha256="0" * 64, state="refused")
+    cloud = ModelVersion("v4", uri="s3://models/v4", sha256="0" * 64, state="refused")
     wrong = {"v2": "announced was", "v3": "cannot read", "v4": "file://", "v5": "never announced"}
     for version in (broken, lost, cloud):
         watch.on_record(version.key.encode(), version)
@@ -413,6 +427,36 @@ def test_bad_models_are_refused_with_a_reason(service: Service) -> None:
     watch.stop()
     assert set(watch.versions) == {"v3", "v4", good.version} and watch.wanted == "v5"
     assert watch.take() is None and not watch.available and watch.simf is None and refused.empty()
+
+
+def test_a_worker_without_a_model_falls_back_to_one_before(service: Service) -> None:
+    """After a restart there is no old model in memory: the version before the refused one is loaded."""
+    refused: queue.Queue[ModelRefused] = queue.Queue()
+    watch = ModelWatch(service.known, refused=refused.put)
+    good, older = made().version, made(2, 1).version
+    bad = ModelVersion("bad", uri=good.uri, sha256="0" * 64)
+    for version in (good, older, bad):
+        watch.on_record(version.key.encode(), version)
+    channel = ModelVersion("bad", channel="live", parent=good.version, state="channel")
+    watch.on_record(channel.key.encode(), channel)
+    assert "bad" in str(refused.get(timeout=30))
+    deadline = time.monotonic() + 60
+    while not watch.available:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found = watch.take()
+    assert found is not None and found.version == good.version, "the channel's, not the newest"
+    assert watch.wanted == "bad" and watch.problem is not None and "announced was" in watch.problem
+    watch.stop()
+    assert refused.empty()
+
+
+def test_a_model_of_another_system_is_refused() -> None:
+    other = Catalogue()
+    for offset in range(catalogue().version):
+        other.fold(f"sighting/x{offset}", TrackFeature(f"x{offset}", "sighting", users=("u",)), offset)
+    with pytest.raises(ModelRefused, match="none of its tracks"):
+        load_model(made().version, other, wait=0)
 
 
 def test_a_model_waits_for_its_catalogue() -> None:

@@ -52,8 +52,8 @@ class Service:
             return 404, {"error": "user 'nobody' has not played anything yet"}
         return 200, {"user_id": user_id, "items": [ITEM], "model_version": "v1", "catalogue_version": 7}
 
-    def server(self, host: str = "127.0.0.1", port: int = 0) -> WebServer:
-        return WebServer(host, port, self.metrics, self.ready, self.lists)
+    def server(self, host: str = "127.0.0.1", port: int = 0, token: str | None = None) -> WebServer:
+        return WebServer(host, port, self.metrics, self.ready, self.lists, token)
 
 
 Get = Callable[[str], Awaitable[tuple[int, str, str]]]
@@ -176,6 +176,61 @@ def test_only_this_machine_is_served(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match="loopback"):
         Service().server(host)
+
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/recommendations/alice", 401, None),
+        ("/metrics", 401, None),
+        ("/tables", 401, None),
+        ("/health/live", 200, {"status": "live"}),
+        ("/health/ready", 200, {"status": "ready"}),
+    ],
+)
+@pytest.mark.parametrize("shown", [None, f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN])
+def test_an_outsider_without_the_token_reads_nothing(
+    path: str, status: int, body: dict[str, str] | None, shown: str | None
+) -> None:
+    async def whole() -> None:
+        service = Service()
+        server = service.server("0.0.0.0", token=TOKEN)
+        await server.start()
+        try:
+            async with aiohttp.ClientSession() as session:
+                port = str(server.url).rpartition(":")[2]
+                headers = {} if shown is None else {"Authorization": shown}
+                async with session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as answer:
+                    assert answer.status == status
+                    found = await answer.json()
+                    assert found == body if body else list(found) == ["error"]
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                async with session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as answer:
+                    assert answer.status == (404 if path == "/tables" else 200)
+                    assert path != "/health/ready" or await answer.json() == {"status": "ready", "model": "v1"}
+        finally:
+            await server.stop()
+        assert service.asked == ([("alice", 20)] if path.startswith("/recommendations") else [])
+
+    asyncio.run(whole())
+
+
+def test_a_name_that_was_bent_to_this_machine_is_refused() -> None:
+    """DNS rebinding: a web page reaches the address, but its requests carry its own name."""
+
+    async def whole() -> None:
+        server = Service().server()
+        await server.start()
+        async with aiohttp.ClientSession() as session:
+            for host, status in (("evil.example:80", 403), ("localhost:1", 200), ("127.0.0.1", 200), ("[::1]", 200)):
+                async with session.get(f"{server.url}/recommendations/alice", headers={"Host": host}) as answer:
+                    assert answer.status == status, host
+        await server.stop()
+
+    asyncio.run(whole())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
