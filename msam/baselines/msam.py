@@ -1,0 +1,117 @@
+"""MSAM behind the contract: published (the paper's model alone) and extended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msam.baselines.contract import Arrays, Recommender, Scores
+from msam.baselines.neural import recent, users_of
+from msam.config import MSAMConfig, TrainConfig
+from msam.listening import History, Listening
+from msam.network.inference import encode_tracks, encode_users
+from msam.network.model import MSAM
+from msam.network.sides import TrackSide, UserSide
+from msam.sequences import Dataset
+from msam.training import train
+
+TRAINING = TrainConfig(epochs=10, patience=2, max_holdout=1000)
+
+
+class MSAMPublished(Recommender):
+    """Eq. 11-27 and nothing else. The tracks' and users' sides are computed once after the fit."""
+
+    name: ClassVar[str] = "msam"
+    logits: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+    published: ClassVar[bool] = True
+
+    def __init__(self, training: TrainConfig = TRAINING) -> None:
+        self.training = training
+        self.losses: list[float] = []
+        self.figures: list[float] = []  # holdout NDCG@20 of each epoch
+        self.model: MSAM
+        self.side: TrackSide
+        self.users: UserSide
+        self.rows: Tensor
+        self.offsets: Tensor
+
+    def fit(self, train_part: Listening, seed: int) -> None:
+        content = train_part.content
+        data = Dataset(
+            train_part.items,
+            content.tracks,
+            train_part.users,
+            content.users,
+            train_part.plays,
+            train_part.times,
+            train_part.starts,
+        )
+        config = replace(content.model, published=self.published)
+        trained = train(data, config, replace(self.training, seed=seed))
+        assert trained.report is not None
+        self.losses = list(trained.report.losses)
+        self.figures = [epoch["ndcg@20"] for epoch in trained.report.history if epoch]
+        place = {item: row for row, item in enumerate(trained.track_ids)}
+        index = torch.tensor([place.get(item, -1) for item in train_part.items], dtype=torch.int64)
+        self.model = trained.model.requires_grad_(False)
+        self.side = encode_tracks(self.model, content.tracks)
+        self.users = encode_users(self.model, content.users)
+        self.rows, self.offsets = self.model.rows(self.side, index), self.model.offsets(index)
+
+    @torch.inference_mode()
+    def score(self, histories: Sequence[History]) -> Scores:
+        window = recent(histories, self.model.config.window)
+        hidden = self.model(self.side, window, self.users.select(users_of(histories)))
+        logits: Scores = (self.model.logits(hidden, self.rows, window) + self.offsets).numpy()
+        return logits
+
+    @torch.inference_mode()
+    def attention(self, histories: Sequence[History]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """Mean weights over the plays of the windows: of sound, words, order [3]; of the audio groups [G]."""
+        window = recent(histories, self.model.config.window)
+        user = self.users.select(users_of(histories))
+        told = self.model.explain(self.model(self.side, window, user), self.side, window, user)
+        plays = (window >= 0).sum().clamp(min=1)
+        return {
+            "modality": (told.gamma.sum((0, 1)) / plays).double().numpy(),
+            "audio": (told.beta.sum((0, 1)) / plays).double().numpy(),
+        }
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        parts: dict[str, Tensor] = {f"network/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        parts |= {f"side/{name}": tensor for name, tensor in zip(TrackSide._fields, self.side, strict=True)}
+        parts |= {f"users/{name}": tensor for name, tensor in zip(UserSide._fields, self.users, strict=True)}
+        parts |= {"rows": self.rows, "offsets": self.offsets}
+        values = {"config": self.model.config.to_dict(), "count": self.model.row_count}
+        return {name: tensor.numpy() for name, tensor in parts.items()}, {
+            **values,
+            "losses": self.losses,
+            "figures": self.figures,
+        }
+
+    @classmethod
+    def restore(cls, arrays: Arrays, values: Mapping[str, Any]) -> Self:
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        system = cls()
+        system.losses, system.figures = values["losses"], values["figures"]
+        system.model = MSAM(MSAMConfig.from_dict(values["config"]), int(values["count"]))
+        network = {name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")}
+        system.model.load_state_dict(network)
+        system.model.eval().requires_grad_(False)
+        system.side = TrackSide(*(tensors[f"side/{name}"] for name in TrackSide._fields))
+        system.users = UserSide(*(tensors[f"users/{name}"] for name in UserSide._fields))
+        system.rows, system.offsets = tensors["rows"], tensors["offsets"]
+        return system
+
+
+class MSAMExtended(MSAMPublished):
+    """With every extension of `MSAMConfig` that works on plays alone."""
+
+    name: ClassVar[str] = "msam-extended"
+    published: ClassVar[bool] = False
