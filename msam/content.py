@@ -41,14 +41,3 @@ class Content:
             np.zeros(items, dtype=np.bool_),
             np.full(items, -1, dtype=np.int64),
         )
-
-    @property
-    def sources(self) -> frozenset[str]:
-        """Which of sound, text, profiles and artists at least one item or user has."""
-        found = {
-            "sound": bool(self.mel_mask.any()),
-            "text": bool(self.tracks.word_mask.any()),
-            "profiles": bool(self.users.mask.any()),
-            "artists": bool((self.artist >= 0).any()),
-        }
-        return frozenset(name for name, present in found.items() if present)

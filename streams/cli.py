@@ -10,7 +10,7 @@ from streams.errors import MsamError
 
 GROUPS = {"kafka": "Local Kafka broker.", "topics": "Create and check topics.", "publish": "Publish events."}
 GROUPS |= {"models": "Model versions."}
-COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "demo")
+COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "demo", "evaluate")
 
 
 def build() -> typer.Typer:

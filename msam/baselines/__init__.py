@@ -14,6 +14,8 @@ SYSTEMS = {
     "blcr": "blcr:BLCR",
     "msam": "msam:MSAMPublished",
     "msam-extended": "msam:MSAMExtended",
+    "msam+content-rows": "msam:WithContentRows",
+    "msam+copy-head": "msam:WithCopyHead",
     "popularity": "popularity:Popularity",
     "personal-popularity": "popularity:PersonalPopularity",
     "newest-first": "newest_first:NewestFirst",
@@ -22,6 +24,10 @@ SYSTEMS = {
     "stan": "stan:STAN",
 }
 """Name -> module:class, in the order of the table."""
+
+
+ABLATIONS = ("msam+content-rows", "msam+copy-head")
+"""The published model with one extension; run only when asked for."""
 
 
 def system(name: str) -> type[Recommender]:

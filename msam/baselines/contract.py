@@ -41,7 +41,7 @@ class Recommender(ABC):
     seeded: ClassVar[bool] = False
     """Whether another seed gives another model."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Sources of `Content.sources` without which the system cannot run."""
+    """What the system cannot run without: "sound"."""
 
     @abstractmethod
     def fit(self, train: Listening, seed: int) -> None:

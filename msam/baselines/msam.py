@@ -20,7 +20,8 @@ from msam.network.sides import TrackSide, UserSide
 from msam.sequences import Dataset
 from msam.training import train
 
-TRAINING = TrainConfig(epochs=10, patience=2, max_holdout=1000)
+TRAINING = TrainConfig(epochs=3, learning_rate=2e-3, patience=2, max_holdout=1000)
+"""An epoch costs several times one of the other networks; three keep a run of the table within minutes."""
 
 
 class MSAMPublished(Recommender):
@@ -30,6 +31,8 @@ class MSAMPublished(Recommender):
     logits: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     published: ClassVar[bool] = True
+    switches: ClassVar[dict[str, bool]] = {}
+    """Extensions of `MSAMConfig` set otherwise than by default."""
 
     def __init__(self, training: TrainConfig = TRAINING) -> None:
         self.training = training
@@ -52,7 +55,7 @@ class MSAMPublished(Recommender):
             train_part.times,
             train_part.starts,
         )
-        config = replace(content.model, published=self.published)
+        config = replace(content.model, published=self.published, **self.switches)
         trained = train(data, config, replace(self.training, seed=seed))
         assert trained.report is not None
         self.losses = list(trained.report.losses)
@@ -111,7 +114,24 @@ class MSAMPublished(Recommender):
 
 
 class MSAMExtended(MSAMPublished):
-    """With every extension of `MSAMConfig` that works on plays alone."""
+    """Every extension of `MSAMConfig`."""
 
     name: ClassVar[str] = "msam-extended"
     published: ClassVar[bool] = False
+
+
+_OFF = {"content_rows": False, "copy_head": False, "cold_calibration": False}
+
+
+class WithContentRows(MSAMExtended):
+    """Ablation: the published model and content rows (with what makes cold ones comparable)."""
+
+    name: ClassVar[str] = "msam+content-rows"
+    switches: ClassVar[dict[str, bool]] = {**_OFF, "content_rows": True, "cold_calibration": True}
+
+
+class WithCopyHead(MSAMExtended):
+    """Ablation: the published model and the copy head."""
+
+    name: ClassVar[str] = "msam+copy-head"
+    switches: ClassVar[dict[str, bool]] = {**_OFF, "copy_head": True}

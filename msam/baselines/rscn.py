@@ -28,11 +28,11 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two = (nn.Conv1d(CHANNELS, CHANNELS, 3, padding=1) for _ in range(2))
-        self.half = nn.AvgPool1d(2)
+        self.shrink = nn.AvgPool1d(2)
 
     def forward(self, maps: Tensor) -> Tensor:
         """maps [n, C, T]."""
-        halved: Tensor = self.half(torch.relu(maps + self.two(torch.relu(self.one(maps)))))
+        halved: Tensor = self.shrink(torch.relu(maps + self.two(torch.relu(self.one(maps)))))
         return halved
 
 

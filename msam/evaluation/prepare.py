@@ -43,6 +43,10 @@ class Sources:
     users: Path | None = None
     audio: Path | None = None
 
+    def kinds(self) -> frozenset[str]:
+        """Which of the inputs that a system may insist on are there."""
+        return frozenset({"sound"} if self.clips() else ())
+
     def clips(self) -> dict[str, Path]:
         """Audio files by the track id that names them."""
         if self.audio is None:
@@ -62,14 +66,24 @@ class Item:
     album_id: str | None = None
 
 
+def plays_only(sources: Sources, level: Level, say: Say = lambda _: None) -> Listening:
+    """The plays and the catalogue without any content: what tables are made from. EvaluationError."""
+    return _read(sources, level, say)[0]
+
+
 def prepare(sources: Sources, level: Level, share: float = 0.2, dim: int = 100, say: Say = lambda _: None) -> Listening:
     """Read everything; the SiMF factors are fitted on the plays before each user's last `share`. EvaluationError."""
+    bare, items, people = _read(sources, level, say)
+    return _with_content(bare, items, people, sources.clips(), share, dim, say)
+
+
+def _read(sources: Sources, level: Level, say: Say) -> tuple[Listening, list[Item], list[UserRow]]:
     rows = read_tracks(sources.tracks) if sources.tracks else []
     people = read_users(sources.users) if sources.users else []
     plays, items = _items(read_plays(sources.plays), {row.track_id: row for row in rows}, level, say)
     users = sorted({user for user, _, _ in plays} | {person.user_id for person in people})
-    bare = Listening.build([item.item_id for item in items], users, plays, Content.empty(len(items), len(users)))
-    return _with_content(bare, items, people, sources.clips(), share, dim, say)
+    empty = Content.empty(len(items), len(users))
+    return Listening.build([item.item_id for item in items], users, plays, empty), items, people
 
 
 def _items(
