@@ -35,7 +35,7 @@ class History(NamedTuple):
 class Listening:
     """Plays [T] as columns of `items`, each user's in time order, users one after the other.
 
-    `starts` [U + 1]: where each user's plays begin; `times` [T]: Unix seconds; `content`: what is known of items, users.
+    `starts` [U + 1]: where each user's plays begin; `times` [T]: Unix seconds; `content`: of items and users.
     """
 
     items: tuple[str, ...]

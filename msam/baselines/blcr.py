@@ -1,9 +1,9 @@
 """BLCR: tree-structured fusion of multi-source user interest.
 
-The leaves of a tree are what each source says about a user: what was played long ago, of late and last (behaviour), the
-words, sound and factors of what was played of late (content), and the profile. Every inner node joins its children with a
-Child-Sum Tree-LSTM cell (Tai, Socher, Manning, ACL 2015), which keeps a gate of its own for each child, so that a source
-that says nothing about this user can be shut out; the root is the interest.
+The leaves of a tree are what each source says about a user: what was played long ago, of late and last (behaviour),
+the words, sound and factors of what was played of late (content), and the profile. Every inner node joins its children
+with a Child-Sum Tree-LSTM cell (Tai, Socher, Manning, ACL 2015), which keeps a gate of its own for each child, so that
+a source that says nothing about this user can be shut out; the root is the interest.
 
     interest ─┬─ behaviour ─┬─ records      (the last 200 plays)
               │             ├─ window       (the last 20, by recency)
@@ -155,4 +155,5 @@ class BLCR(NeuralRecommender):
 
 def _scaled(factors: Tensor) -> Tensor:
     """Rows of unit length, so that how often an item is played does not decide; rows of 0 stay."""
-    return factors / factors.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    lengths: Tensor = factors.norm(dim=1, keepdim=True)
+    return factors / lengths.clamp(min=1e-9)

@@ -5,8 +5,8 @@
     system.update(history, item, time)  learns from the play that followed (after it was scored); may do nothing
     system.save(folder); type.load(folder)
 
-Scores are logits where `logits` is true (a softmax makes them probabilities), else weights from 0 up (their shares are).
-A folder holds `state.safetensors` and `state.json`: numbers and plain values, no pickle.
+Scores are logits where `logits` is true (a softmax makes them probabilities), else weights from 0 up (their shares
+are). A folder holds `state.safetensors` and `state.json`: numbers and plain values, no pickle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DLAN: a feed-forward network on the user's profile and play records.
 
-The profile (gender, age, country as words) and the records (how often each item was played, what was played of late) are
-projected, joined, and go through two hidden layers to one softmax over the catalogue, as in Covington, Adams, Sargin:
-Deep neural networks for YouTube recommendations (RecSys 2016), from where the averaged history comes.
+The profile (gender, age, country as words) and the records (how often each item was played, what was played of late)
+are projected, joined, and go through two hidden layers to one softmax over the catalogue, as in Covington, Adams,
+Sargin: Deep neural networks for YouTube recommendations (RecSys 2016), from where the averaged history comes.
 """
 
 from __future__ import annotations

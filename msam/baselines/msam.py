@@ -55,7 +55,7 @@ class MSAMPublished(Recommender):
             train_part.times,
             train_part.starts,
         )
-        config = replace(content.model, published=self.published, **self.switches)
+        config = MSAMConfig.from_dict({**content.model.to_dict(), "published": self.published, **self.switches})
         trained = train(data, config, replace(self.training, seed=seed))
         assert trained.report is not None
         self.losses = list(trained.report.losses)

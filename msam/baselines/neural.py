@@ -1,4 +1,4 @@
-"""What the network systems share: training on the next play, early stopping on the newest part of the training plays."""
+"""What the network systems share: training on the next play, early stopping on the newest part of training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from msam.training import reproducible
 class Settings:
     """How the networks are trained: batch 100 and Adam as in the paper, the epoch with the best holdout kept.
 
-    chunk: plays of one user taken in a row into a batch, as MSAM's training does. The rate is twice the paper's 1e-3, for
-    few epochs; MSAM is trained with the same here.
+    chunk: plays of one user taken in a row into a batch, as MSAM's training does. The rate is twice the paper's 1e-3,
+    for few epochs; MSAM is trained with the same here.
     """
 
     epochs: int = 6
@@ -59,7 +59,7 @@ class NeuralRecommender(Recommender):
     def build(self, **sizes: Any) -> nn.Module:
         """The network, with zeros where `describe` will put content."""
 
-    def describe(self, network: nn.Module, train: Listening) -> None:  # noqa: B027 - not every system has content
+    def describe(self, network: nn.Module, train: Listening) -> None:
         """Copy what is known of items and users into the network's buffers."""
 
     @abstractmethod
@@ -79,7 +79,11 @@ class NeuralRecommender(Recommender):
         positions = np.setdiff1d(train.targets(), held)
         if not len(positions):
             raise BaselineError(f"{self.name}: no user has two plays to train on")
-        some = held[np.linspace(0, len(held) - 1, min(len(held), self.settings.max_holdout)).astype(int)] if len(held) else held
+        some = (
+            held[np.linspace(0, len(held) - 1, min(len(held), self.settings.max_holdout)).astype(int)]
+            if len(held)
+            else held
+        )
         optimiser = torch.optim.Adam(self.network.parameters(), self.settings.learning_rate, fused=True)
         order = torch.Generator().manual_seed(seed)
         best, since, kept = -1.0, 0, None

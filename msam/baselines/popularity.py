@@ -47,4 +47,5 @@ class PersonalPopularity(Popularity):
     def score(self, histories: Sequence[History]) -> Scores:
         rest = self.counts / (self.counts.sum() + 1)
         own = [np.bincount(history.items, minlength=len(self.counts)) for history in histories]
-        return (np.stack(own) + rest).astype(np.float32)
+        scores: Scores = (np.stack(own) + rest).astype(np.float32)
+        return scores

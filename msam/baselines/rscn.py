@@ -1,8 +1,8 @@
 """RSCN: a convolutional network on one source, the sound.
 
-A residual network reads each clip's mel spectrogram into a vector (van den Oord, Dieleman, Schrauwen: Deep content-based
-music recommendation, NIPS 2013; residual blocks of He et al., CVPR 2016). A listener is what was heard of late; the next
-play is near it in sound. Nothing about an item but its sound and how often it is played enters.
+A residual network reads each clip's mel spectrogram into a vector (van den Oord, Dieleman, Schrauwen: Deep
+content-based music recommendation, NIPS 2013; residual blocks of He et al., CVPR 2016). A listener is what was heard of
+late; the next play is near it in sound. Nothing about an item but its sound and how often it is played enters.
 """
 
 from __future__ import annotations
@@ -75,8 +75,11 @@ class Network(nn.Module):
         """window int64 [B, WINDOW], oldest first, -1 padded."""
         vectors = self.items()
         age = torch.arange(WINDOW - 1.0, -1.0, -1.0)
-        listener = torch.cat([pool(vectors, window, torch.exp(-self.decay.abs() * age)), pool(vectors, window[:, -1:], torch.ones(1))], 1)
-        return self.taste(listener) @ vectors.T + self.bias
+        listener = torch.cat(
+            [pool(vectors, window, torch.exp(-self.decay.abs() * age)), pool(vectors, window[:, -1:], torch.ones(1))], 1
+        )
+        logits: Tensor = self.taste(listener) @ vectors.T + self.bias
+        return logits
 
 
 class RSCN(NeuralRecommender):

@@ -40,4 +40,4 @@ class STAN(Sessions):
         items, places, counts = self.gather(chosen)
         away = np.abs(places - np.repeat(found.place[chosen], counts))
         weights = np.repeat(similarity[chosen], counts) * np.exp(-away / DISTANCE)
-        return np.bincount(items, weights, minlength=self.items)
+        return np.bincount(items, weights, minlength=self.items).astype(np.float64)

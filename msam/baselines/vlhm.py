@@ -86,7 +86,7 @@ class VLHM(Recommender):
         self.emit = _rows(emits + popular)  # a play's worth of popularity in every state
 
     def _decode(self, pieces: Integers) -> Integers:
-        """Most probable state of every play given those before it: int64 like pieces, anything where there is no play."""
+        """Most probable state of every play given those before it: int64 like pieces, anything at a pad."""
         states = np.zeros(pieces.shape, dtype=np.int64)
         belief = np.tile(self.start, (len(pieces), 1))
         for t in range(pieces.shape[1]):

@@ -1,8 +1,10 @@
 """What is measured on every target play: its rank, the relevant items in the list, errors of the predicted scores.
 
-Definitions: the whole catalogue is ranked (ties: the lower column first). HR@N, MRR@N and NDCG@N: the next play alone is
-relevant. P@N and R@N: the distinct items of the next 20 plays are. Errors: the predicted probability of an item against
-m/k (m = its plays among the next k = 20), over the union of the items of the next window and the 20 best of the system.
+Definitions: the whole catalogue is ranked (ties: the lower column first). HR@N, MRR@N and NDCG@N: the next play alone
+is relevant. P@N and R@N: the distinct items of the next 20 plays are. Errors: the predicted probability of an item
+against m/k (m = its plays among the next k = 20), over the union of the items of the next window and the 20 best of the
+system; with only n < k plays left, the predicted score is n/k times the probability. Everything is averaged over
+plays; F1@N is that of each play, and MAPE is over items whose true score is above 0.
 """
 
 from __future__ import annotations
@@ -82,7 +84,10 @@ def judge(scores: Scores, logits: bool, after: Integers, seen: NDArray[np.bool_]
     places = [min(cut, listed.shape[1]) - 1 for cut in CUTS]
     hits = np.cumsum(plays > 0, axis=1)[:, places]
     return Judged(
-        rank.astype(np.float32), everywhere.astype(np.float32), hits.astype(np.uint8), _errors(chance, listed, plays, after)
+        rank.astype(np.float32),
+        everywhere.astype(np.float32),
+        hits.astype(np.uint8),
+        _errors(chance, listed, plays, after),
     )
 
 
@@ -93,7 +98,8 @@ def _errors(chance: Floats, listed: Integers, plays: Integers, after: Integers) 
     columns = np.concatenate([listed, np.maximum(after, 0)], axis=1)
     member = np.concatenate([np.ones(listed.shape, dtype=np.bool_), other], axis=1)
     truth = np.concatenate([plays, counts], axis=1) / WINDOW
-    guess = np.take_along_axis(chance, columns, axis=1)
+    coming = (after >= 0).sum(axis=1, keepdims=True)  # fewer than WINDOW at a user's end
+    guess = np.take_along_axis(chance, columns, axis=1) * coming / WINDOW
     off = guess - truth
     relevant = member & (truth > 0)
     share = np.divide(np.abs(off), truth, out=np.zeros_like(off), where=relevant)
@@ -105,6 +111,16 @@ def _errors(chance: Floats, listed: Integers, plays: Integers, after: Integers) 
         np.where(member, logs**2, 0).sum(1) / member.sum(1),
     ]
     return np.stack(means, axis=1).astype(np.float32)
+
+
+def nothing(after: Integers) -> dict[str, float]:
+    """Errors of predicting 0 for everything, with a list that meets nothing."""
+    first = distinct(after)
+    truth = np.where(first, (after[:, :, None] == after[:, None, :]).sum(axis=2), 0) / WINDOW
+    union = LIST + first.sum(axis=1)
+    mse = float(((truth**2).sum(axis=1) / union).mean())
+    logs = float(((np.log1p(truth) ** 2).sum(axis=1) / union).mean())
+    return {"mse": mse, "rmse": mse**0.5, "mae": float((truth.sum(axis=1) / union).mean()), "mape": 1.0, "msle": logs}
 
 
 def values(judged: Judged, relevant: Integers) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _items(
 ) -> tuple[list[tuple[str, str, float]], list[Item]]:
     """Plays of items, and the items: those played and, at track level, those of the catalogue that nobody played."""
     if level == "track":
-        known = {play.track_id: TrackRow(play.track_id, *[None] * 5, (), None, None) for play in log} | dict(rows)
+        known = {play.track_id: _unknown(play.track_id) for play in log} | dict(rows)
         items = [
             Item(t, (t,), r.artist_id, track_fields(r.title, r.artist, r.labels, r.duration), r.labels, r.album_id)
             for t, r in sorted(known.items())
@@ -108,6 +109,10 @@ def _items(
         if row.artist_id:
             of_artist[row.artist_id].append(row)
     return plays, [_artist(artist_id, of_artist[artist_id]) for artist_id in sorted(of_artist)]
+
+
+def _unknown(track_id: str) -> TrackRow:
+    return TrackRow(track_id, None, None, None, None, None, (), None, None)
 
 
 def _artist(artist_id: str, rows: Sequence[TrackRow]) -> Item:
@@ -128,7 +133,7 @@ def _with_content(
 ) -> Listening:
     profile = {person.user_id: user_words(person.gender, person.age, person.country) for person in people}
     texts: list[tuple[Field, ...]] = [item.fields for item in items]
-    texts += [((0, " ".join(words)),) if (words := profile.get(user)) else () for user in bare.users]
+    texts += [((0, " ".join(told)),) if (told := profile.get(user)) else () for user in bare.users]
     config = MSAMConfig(dim=dim, text_dim=8, max_words=1, max_user_words=1)
     words = None
     if any(texts):
@@ -149,7 +154,7 @@ def _with_content(
         )
         for row, item in enumerate(items)
     ]
-    users = [words[len(items) + row].vectors if words else None for row in range(len(bare.users))]
+    spoken = [words[len(items) + row].vectors if words else None for row in range(len(bare.users))]
     mel = np.zeros((len(items), MEL_BANDS, MEL_FRAMES), dtype=np.float16)
     for row, (_, picture) in sound.items():
         mel[row] = picture
@@ -157,7 +162,7 @@ def _with_content(
     content = Content(
         config,
         TrackInputs.build(tracks, config),
-        UserInputs.build([vectors if vectors is not None and len(vectors) else None for vectors in users], config),
+        UserInputs.build([vectors if vectors is not None and len(vectors) else None for vectors in spoken], config),
         mel,
         np.isin(np.arange(len(items)), list(sound)),
         np.array([number.get(item.artist_id or "", -1) for item in items], dtype=np.int64),
@@ -186,7 +191,7 @@ def _clip(path: Path, say: Say) -> tuple[NDArray[np.float32], NDArray[np.float32
         return None
     bands = analyse(resample(samples, rate)).mel
     edges = np.linspace(0, bands.shape[1], MEL_FRAMES + 1).astype(int)
-    slices = [bands[:, a : max(b, a + 1)].mean(axis=1) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    slices = [bands[:, a : max(b, a + 1)].mean(axis=1) for a, b in itertools.pairwise(edges.tolist())]
     assert described.shape == (len(AUDIO_GROUPS), AUDIO_WIDTH)
     return described, (np.stack(slices, axis=1) / 40 + 1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Runs of systems over seeds, in processes; a finished run is a file, so that an evaluation goes on where it stopped."""
+"""Runs of systems over seeds, in processes; a finished run is a file, so an evaluation goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class Estimate(NamedTuple):
 def clustered(values: Floats, clusters: Integers) -> Estimate:
     """Mean of values [T] with an interval that allows any likeness within a cluster [T].
 
-    Cluster-robust variance of a mean (Cameron, Miller, 2015): Σ_c (Σ_{t in c} (x_t - mean))² / T² · C / (C - 1), Student's
-    t with C - 1 degrees of freedom. One cluster, or no values: the interval is unbounded and p is 1.
+    Cluster-robust variance of a mean (Cameron, Miller, 2015): Σ_c (Σ_{t in c} (x_t - mean))² / T² · C / (C - 1), and
+    Student's t with C - 1 degrees of freedom. One cluster, or no values: the interval is unbounded and p is 1.
     """
     if not len(values):
         return Estimate(float("nan"), float("-inf"), float("inf"), 1.0)

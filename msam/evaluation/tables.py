@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msam.evaluation.measures import CUTS, LIST, Floats, Judged, distinct, values, windows_after
+from msam.evaluation.measures import CUTS, LIST, Floats, Judged, distinct, nothing, values, windows_after
 from msam.evaluation.protocols import Slices, targets
 from msam.evaluation.runs import Plan, Run
 from msam.evaluation.statistics import Estimate, clustered, paired
@@ -56,6 +56,7 @@ class Report:
         after = windows_after(data, places)
         self.relevant = distinct(after).sum(axis=1)
         self.slices = Slices(data, plan.protocol)
+        self.zero = nothing(after)
         self.best_precision = float((np.minimum(self.relevant, LIST) / LIST).mean())
         self.results = [self._result(name, runs.get(name, []), lacks.get(name, "")) for name in plan.systems]
 
@@ -197,10 +198,10 @@ def interval_rows(report: Report) -> list[list[str]]:
 
 
 def error_rows(report: Report) -> list[list[str]]:
-    """The five errors as text."""
+    """The five errors as text; last what predicting 0 everywhere would have."""
     rows = [["system", *(metric.upper() for metric in ERRORS)]]
     rows += [[r.system, *(f"{_mean(r, metric):.5f}" for metric in ERRORS)] for r in report.ran()]
-    return rows
+    return [*rows, ["(0 everywhere)", *(f"{report.zero[metric]:.5f}" for metric in ERRORS)]]
 
 
 def slice_rows(report: Report) -> list[list[str]]:

@@ -6,28 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from msam.evaluation.runs import Plan
-
-
-class Level(StrEnum):
-    """What is ranked."""
-
-    artist = "artist"
-    track = "track"
-
-
-class Protocol(StrEnum):
-    """How it is judged."""
-
-    split = "split"
-    prequential = "prequential"
 
 
 def evaluate(
@@ -36,10 +21,10 @@ def evaluate(
     tracks: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="tracks.csv")] = None,
     users: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="users.csv")] = None,
     audio: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Clips named by track_id.")] = None,
-    level: Annotated[Level, typer.Option(help="What is ranked.")] = Level.artist,
-    protocol: Annotated[Protocol, typer.Option(help="Fixed split, or score each play and then learn it.")] = (
-        Protocol.split
-    ),
+    level: Annotated[Literal["artist", "track"], typer.Option(help="What is ranked.")] = "artist",
+    protocol: Annotated[
+        Literal["split", "prequential"], typer.Option(help="Fixed split, or score each play and then learn it.")
+    ] = "split",
     systems: Annotated[str, typer.Option(help="Names with commas between; default: all but ablations.")] = "",
     runs: Annotated[int, typer.Option(min=1, help="Seeds of every system that a seed changes.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
@@ -53,7 +38,7 @@ def evaluate(
 
     default = [name for name in SYSTEMS if name not in ABLATIONS]
     names = tuple(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip())) or tuple(default)
-    plan = Plan(Sources(plays, tracks, users, audio), level.value, protocol.value, names, runs, seed)
+    plan = Plan(Sources(plays, tracks, users, audio), level, protocol, names, runs, seed)
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -97,7 +82,9 @@ def run(plan: "Plan", out: Path, jobs: int, say: Callable[[str], None]) -> dict[
         "plays_scored": len(report.relevant),
         "best_reachable_p@20": report.best_precision,
         "systems": {
-            result.system: {metric: dict(zip(("mean", "std"), spread(result, metric), strict=True)) for metric in HEADLINE}
+            result.system: {
+                metric: dict(zip(("mean", "std"), spread(result, metric), strict=True)) for metric in HEADLINE
+            }
             if result.runs
             else {"n/a": result.lacks}
             for result in report.results
