@@ -19,7 +19,8 @@ class Content:
     """Content of M items and U users; what is missing is masked.
 
     model: sizes of `tracks` and `users`, as MSAM takes them. mel float16 [M, MEL_BANDS, MEL_FRAMES] (dB / 40 + 1),
-    `mel_mask` bool [M]; artist int64 [M]: number of the item's artist, -1 unknown (at artist level: none).
+    `mel_mask` bool [M]. artist, album int64 [M]: numbers of the item's artist and album, -1 unknown (at artist level:
+    none).
     """
 
     model: MSAMConfig
@@ -28,6 +29,7 @@ class Content:
     mel: NDArray[np.float16]
     mel_mask: NDArray[np.bool_]
     artist: NDArray[np.int64]
+    album: NDArray[np.int64]
 
     @classmethod
     def empty(cls, items: int, users: int, config: MSAMConfig | None = None) -> Content:
@@ -39,5 +41,6 @@ class Content:
             UserInputs.build([None] * users, model),
             np.zeros((items, MEL_BANDS, MEL_FRAMES), dtype=np.float16),
             np.zeros(items, dtype=np.bool_),
+            np.full(items, -1, dtype=np.int64),
             np.full(items, -1, dtype=np.int64),
         )

@@ -44,6 +44,7 @@ class Listening:
     times: Floats
     starts: Integers
     content: Content
+    level: str = "track"
 
     @classmethod
     def build(

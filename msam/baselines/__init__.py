@@ -16,17 +16,20 @@ SYSTEMS = {
     "msam-extended": "msam:MSAMExtended",
     "msam+content-rows": "msam:WithContentRows",
     "msam+copy-head": "msam:WithCopyHead",
+    "msam+wide-head": "msam:WithWideHead",
     "popularity": "popularity:Popularity",
     "personal-popularity": "popularity:PersonalPopularity",
     "newest-first": "newest_first:NewestFirst",
     "markov": "markov:Markov",
+    "mix": "online:OnlineMix",
+    "blend": "online:OnlineBlend",
     "vsknn": "vsknn:VSKNN",
     "stan": "stan:STAN",
 }
 """Name -> module:class, in the order of the table."""
 
 
-ABLATIONS = ("msam+content-rows", "msam+copy-head")
+ABLATIONS = ("msam+content-rows", "msam+copy-head", "msam+wide-head")
 """The published model with one extension; run only when asked for."""
 
 

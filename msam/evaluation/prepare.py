@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +84,8 @@ def _read(sources: Sources, level: Level, say: Say) -> tuple[Listening, list[Ite
     plays, items = _items(read_plays(sources.plays), {row.track_id: row for row in rows}, level, say)
     users = sorted({user for user, _, _ in plays} | {person.user_id for person in people})
     empty = Content.empty(len(items), len(users))
-    return Listening.build([item.item_id for item in items], users, plays, empty), items, people
+    data = Listening.build([item.item_id for item in items], users, plays, empty)
+    return replace(data, level=level), items, people
 
 
 def _items(
@@ -158,16 +159,22 @@ def _with_content(
     mel = np.zeros((len(items), MEL_BANDS, MEL_FRAMES), dtype=np.float16)
     for row, (_, picture) in sound.items():
         mel[row] = picture
-    number = {artist: place for place, artist in enumerate(sorted({i.artist_id for i in items if i.artist_id}))}
     content = Content(
         config,
         TrackInputs.build(tracks, config),
         UserInputs.build([vectors if vectors is not None and len(vectors) else None for vectors in spoken], config),
         mel,
         np.isin(np.arange(len(items)), list(sound)),
-        np.array([number.get(item.artist_id or "", -1) for item in items], dtype=np.int64),
+        _numbers([item.artist_id for item in items]),
+        _numbers([item.album_id for item in items]),
     )
-    return Listening(bare.items, bare.users, bare.plays, bare.times, bare.starts, content)
+    return replace(bare, content=content)
+
+
+def _numbers(identifiers: Sequence[str | None]) -> NDArray[np.int64]:
+    """Each id as a number from 0, -1 where there is none."""
+    number = {one: place for place, one in enumerate(sorted({one for one in identifiers if one}))}
+    return np.array([number.get(one or "", -1) for one in identifiers], dtype=np.int64)
 
 
 def _sound(items: Sequence[Item], clips: Mapping[str, Path], say: Say) -> dict[int, tuple[NDArray[np.float32], ...]]:

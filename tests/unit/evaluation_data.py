@@ -19,7 +19,7 @@ def content(items: int, people: int) -> Content:
     inputs = tracks(items, SMALL)
     profiles: UserInputs = users(people, SMALL)
     mel = rng.standard_normal((items, MEL_BANDS, MEL_FRAMES)).astype(np.float16)
-    return Content(SMALL, inputs, profiles, mel, inputs.audio_mask.numpy(), np.arange(items) % 5)
+    return Content(SMALL, inputs, profiles, mel, inputs.audio_mask.numpy(), np.arange(items) % 5, np.arange(items) % 9)
 
 
 def listening(items: int = 24, people: int = 5, plays: int = 60, seed: int = 0) -> Listening:

@@ -112,7 +112,7 @@ def test_a_listener_without_plays_gets_scores(name: str) -> None:
     assert scores.shape == (2, len(DATA.items)) and np.isfinite(scores).all()
 
 
-LEARNERS = ["popularity", "personal-popularity", "markov", "vsknn", "stan"]
+LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan", "msam-extended"]
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -128,7 +128,7 @@ def test_counts_learn_from_a_play(name: str) -> None:
     assert recommender.score([history])[0, item] > before
 
 
-CHAIN = ["markov", "vlhm", "dlan", "mcum", "blcr", "msam", "msam-extended"]
+CHAIN = ["markov", "mix", "blend", "vlhm", "dlan", "mcum", "blcr", "msam", "msam-extended"]
 
 
 @pytest.mark.parametrize("name", CHAIN)
