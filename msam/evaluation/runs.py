@@ -6,9 +6,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,15 @@ def _start(data: Listening) -> None:
     global _DATA
     _DATA = data
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed evaluation must not leave processes that train for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(name: str, number: int, plan: Plan, folder: Path, fingerprint: str) -> None:
@@ -132,6 +144,11 @@ def run_all(
             for future in as_completed(futures):
                 future.result()
                 done(*futures[future])
+        except BrokenProcessPool:
+            raise EvaluationError(
+                "a process of the evaluation was killed, perhaps for want of memory; the same command with fewer --jobs "
+                "goes on from the runs that are finished"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
