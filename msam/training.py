@@ -70,7 +70,7 @@ class Trained(NamedTuple):
 
 
 @contextmanager
-def _reproducible(seed: int, threads: int) -> Iterator[None]:
+def reproducible(seed: int, threads: int) -> Iterator[None]:
     """Seeded, deterministic, on `threads` threads inside; the process's own settings are put back after."""
     fills: Any = torch.utils.deterministic  # its one setting is not typed
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory
@@ -232,7 +232,7 @@ def train(
 
     Tracks of the catalogue that are never played before the holdout stay cold. Raises TrainingError.
     """
-    with _reproducible(settings.seed, settings.threads):
+    with reproducible(settings.seed, settings.threads):
         run = _Run(data, config, settings, init)
         trained = _train(run, settings, progress)
         if config.wide_head and len(run.held):

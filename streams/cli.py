@@ -10,7 +10,7 @@ from streams.errors import MsamError
 
 GROUPS = {"kafka": "Local Kafka broker.", "topics": "Create and check topics.", "publish": "Publish events."}
 GROUPS |= {"models": "Model versions.", "dlq": "Dead letters.", "users": "Listeners."}
-COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "doctor", "demo")
+COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "doctor", "demo", "evaluate")
 
 
 def build() -> typer.Typer:

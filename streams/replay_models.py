@@ -34,7 +34,7 @@ class PinnedModels:
         self._stands: dict[str, _Stand] = {}
 
     def lists(self, model: str, catalogue: int, queries: Sequence[Query]) -> tuple[int, list[tuple[Item, ...]]]:
-        """The version of everyone's counts, and a list for each query; NotReady for a model that is not known any more."""
+        """The version of everyone's counts, and a list for each query; NotReady for a model that is not known."""
         stand = self._stands.pop(model, None)
         if stand is None or stand.version > catalogue:
             stand = self._load(model, catalogue)

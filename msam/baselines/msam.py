@@ -1,0 +1,223 @@
+"""MSAM behind the contract: published (the paper's model alone) and extended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msam.baselines.contract import Arrays, Recommender, Scores
+from msam.baselines.neural import recent, users_of
+from msam.config import CountsConfig, MSAMConfig, TrainConfig
+from msam.counts import ABSENT, CandidateMaker, Discography, KeyIndex, SharedCounts, UserHistory, key_of, keys_of
+from msam.counts.keys import Keys
+from msam.listening import History, Integers, Listening
+from msam.network.inference import encode_tracks, encode_users
+from msam.network.model import MSAM
+from msam.network.sides import TrackSide, UserSide
+from msam.network.wide import WideInputs
+from msam.sequences import Dataset
+from msam.training import train
+from msam.wide_training import stream_of
+
+TRAINING = TrainConfig(epochs=3, learning_rate=2e-3, patience=2, max_holdout=1000)
+"""An epoch costs several times one of the other networks; three keep a run of the table within minutes."""
+
+
+class Counts:
+    """Everyone's counts and the catalogue in the keys of the wide head; users' own counts come from their histories."""
+
+    def __init__(self, keys: Mapping[str, Keys], shared: SharedCounts) -> None:
+        self.keys, self.shared = keys, shared
+        self.index = KeyIndex()
+        self.index.add(keys["items"])
+        self.book = Discography()
+        order = np.argsort(keys["items"])
+        self.book.update(keys["items"][order], keys["artists"][order], keys["albums"][order])
+        self.maker = CandidateMaker(shared.config)
+
+    @classmethod
+    def of(cls, data: Dataset, config: CountsConfig) -> Self:
+        """Of all plays of `data`."""
+        shared, stream = SharedCounts(config), stream_of(data)
+        shared.fold(stream.users, stream.tracks, stream.artists, stream.times)
+        keys = {
+            "items": keys_of(data.track_ids),
+            "users": keys_of(data.user_ids),
+            "artists": _keys(data.artists),
+            "albums": _keys(data.albums),
+        }
+        return cls(keys, shared)
+
+    def inputs(self, histories: Sequence[History]) -> WideInputs:
+        """Candidates after each history, as rows of the catalogue."""
+        items, artists = self.keys["items"], self.keys["artists"]
+        limit = self.shared.config.history
+        own = [UserHistory.of(limit, items[h.items], artists[h.items], h.times) for h in histories]
+        found = self.maker.batch(own, self.shared, self.book)
+        return WideInputs(torch.from_numpy(np.asarray(self.index.rows(found.keys))), torch.from_numpy(found.features))
+
+    def fold(self, user: int, item: int, time: float) -> None:
+        """Take in a play of anyone."""
+        one = np.array([item])
+        self.shared.fold(
+            self.keys["users"][[user]], self.keys["items"][one], self.keys["artists"][one], np.array([float(time)])
+        )
+
+    def arrays(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        """Everything `restored` needs."""
+        return {f"keys/{name}": keys for name, keys in self.keys.items()} | {
+            f"shared/{name}": array for name, array in self.shared.to_arrays().items()
+        }
+
+    @classmethod
+    def restored(cls, arrays: Arrays, config: CountsConfig) -> Self:
+        """Inverse of `arrays`."""
+        keys = {name.removeprefix("keys/"): a.copy() for name, a in arrays.items() if name.startswith("keys/")}
+        shared = {name.removeprefix("shared/"): a for name, a in arrays.items() if name.startswith("shared/")}
+        return cls(keys, SharedCounts.from_arrays(config, shared))
+
+
+def _ids(numbers: Integers) -> tuple[str | None, ...]:
+    return tuple(None if number < 0 else str(number) for number in numbers.tolist())
+
+
+def _keys(identifiers: Sequence[str | None]) -> Keys:
+    return np.array([key_of(one) if one else ABSENT for one in identifiers], dtype=np.int64)
+
+
+class MSAMPublished(Recommender):
+    """Eq. 11-27 and nothing else. The tracks' and users' sides are computed once after the fit."""
+
+    name: ClassVar[str] = "msam"
+    logits: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+    published: ClassVar[bool] = True
+    switches: ClassVar[dict[str, bool]] = {}
+    """Extensions of `MSAMConfig` set otherwise than by default."""
+
+    def __init__(self, training: TrainConfig = TRAINING) -> None:
+        self.training = training
+        self.losses: list[float] = []
+        self.figures: list[float] = []  # holdout NDCG@20 of each epoch
+        self.model: MSAM
+        self.side: TrackSide
+        self.users: UserSide
+        self.rows: Tensor
+        self.offsets: Tensor
+        self.counts: Counts | None = None  # what the wide head reads
+
+    def fit(self, train_part: Listening, seed: int) -> None:
+        content = train_part.content
+        data = Dataset(
+            train_part.items,
+            content.tracks,
+            train_part.users,
+            content.users,
+            train_part.plays,
+            train_part.times,
+            train_part.starts,
+            _ids(content.artist),
+            _ids(content.album),
+        )
+        config = MSAMConfig.from_dict({**content.model.to_dict(), "published": self.published, **self.switches})
+        trained = train(data, config, replace(self.training, seed=seed))
+        assert trained.report is not None
+        self.losses = list(trained.report.losses)
+        self.figures = [epoch["ndcg@20"] for epoch in trained.report.history if epoch]
+        place = {item: row for row, item in enumerate(trained.track_ids)}
+        index = torch.tensor([place.get(item, -1) for item in train_part.items], dtype=torch.int64)
+        self.model = trained.model.requires_grad_(False)
+        self.side = encode_tracks(self.model, content.tracks)
+        self.users = encode_users(self.model, content.users)
+        self.rows, self.offsets = self.model.rows(self.side, index), self.model.offsets(index)
+        self.counts = Counts.of(data, config.counts) if self.model.wide_head is not None else None
+
+    @torch.inference_mode()
+    def score(self, histories: Sequence[History]) -> Scores:
+        window = recent(histories, self.model.config.window)
+        hidden = self.model(self.side, window, self.users.select(users_of(histories)))
+        logits = self.model.logits(hidden, self.rows, window) + self.offsets
+        wide = None if self.counts is None else self.counts.inputs(histories)
+        joined: Scores = self.model.join(logits, wide).numpy()
+        return joined
+
+    def update(self, history: History, item: int, time: float) -> None:
+        if self.counts is not None:
+            self.counts.fold(history.user, item, time)
+
+    @torch.inference_mode()
+    def attention(self, histories: Sequence[History]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """Mean weights over the plays of the windows: of sound, words, order [3]; of the audio groups [G]."""
+        window = recent(histories, self.model.config.window)
+        user = self.users.select(users_of(histories))
+        told = self.model.explain(self.model(self.side, window, user), self.side, window, user)
+        plays = (window >= 0).sum().clamp(min=1)
+        return {
+            "modality": (told.gamma.sum((0, 1)) / plays).double().numpy(),
+            "audio": (told.beta.sum((0, 1)) / plays).double().numpy(),
+        }
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        parts: dict[str, Tensor] = {f"network/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        parts |= {f"side/{name}": tensor for name, tensor in zip(TrackSide._fields, self.side, strict=True)}
+        parts |= {f"users/{name}": tensor for name, tensor in zip(UserSide._fields, self.users, strict=True)}
+        parts |= {"rows": self.rows, "offsets": self.offsets}
+        counts = {} if self.counts is None else self.counts.arrays()
+        values = {"config": self.model.config.to_dict(), "count": self.model.row_count}
+        arrays = {name: tensor.numpy() for name, tensor in parts.items()} | {
+            f"counts/{n}": a for n, a in counts.items()
+        }
+        return arrays, {**values, "losses": self.losses, "figures": self.figures}
+
+    @classmethod
+    def restore(cls, arrays: Arrays, values: Mapping[str, Any]) -> Self:
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        system = cls()
+        system.losses, system.figures = values["losses"], values["figures"]
+        system.model = MSAM(MSAMConfig.from_dict(values["config"]), int(values["count"]))
+        network = {name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")}
+        system.model.load_state_dict(network)
+        system.model.eval().requires_grad_(False)
+        system.side = TrackSide(*(tensors[f"side/{name}"] for name in TrackSide._fields))
+        system.users = UserSide(*(tensors[f"users/{name}"] for name in UserSide._fields))
+        system.rows, system.offsets = tensors["rows"], tensors["offsets"]
+        if system.model.wide_head is not None:
+            counts = {name.removeprefix("counts/"): a for name, a in arrays.items() if name.startswith("counts/")}
+            system.counts = Counts.restored(counts, system.model.config.counts)
+        return system
+
+
+class MSAMExtended(MSAMPublished):
+    """Every extension of `MSAMConfig`."""
+
+    name: ClassVar[str] = "msam-extended"
+    published: ClassVar[bool] = False
+
+
+_OFF = {"content_rows": False, "copy_head": False, "cold_calibration": False, "wide_head": False}
+
+
+class WithContentRows(MSAMExtended):
+    """Ablation: the published model and content rows (with what makes cold ones comparable)."""
+
+    name: ClassVar[str] = "msam+content-rows"
+    switches: ClassVar[dict[str, bool]] = {**_OFF, "content_rows": True, "cold_calibration": True}
+
+
+class WithCopyHead(MSAMExtended):
+    """Ablation: the published model and the copy head."""
+
+    name: ClassVar[str] = "msam+copy-head"
+    switches: ClassVar[dict[str, bool]] = {**_OFF, "copy_head": True}
+
+
+class WithWideHead(MSAMExtended):
+    """Ablation: the published model and the wide head."""
+
+    name: ClassVar[str] = "msam+wide-head"
+    switches: ClassVar[dict[str, bool]] = {**_OFF, "wide_head": True}

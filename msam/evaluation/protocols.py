@@ -1,0 +1,104 @@
+"""The two protocols: a static split, and the stream's way (predict, score, then learn)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from msam.baselines.contract import Recommender
+from msam.evaluation.measures import Judged, judge, windows_after
+from msam.listening import Integers, Listening
+
+Protocol = Literal["split", "prequential"]
+SHARE = 0.2
+"""The last part of each user's plays is scored."""
+_BATCH = 256
+Progress = Callable[[int, int], None]
+
+
+def targets(data: Listening) -> Integers:
+    """Positions of the scored plays; a user's very first play has nothing before it and is not one."""
+    return data.targets(data.cuts(SHARE))
+
+
+def run_split(system: Recommender, data: Listening, seed: int, progress: Progress | None = None) -> Judged:
+    """Fit on the first part of every user's plays, rank what was met there after each true history of the rest.
+
+    Histories grow with the test plays; what the system learned does not. A target unseen in training is a miss.
+    """
+    train = data.first(data.cuts(SHARE))
+    system.fit(train, seed)
+    seen = train.popularity() > 0
+    places = targets(data)
+    after = windows_after(data, places)
+    parts = []
+    for start in range(0, len(places), _BATCH):
+        part = slice(start, start + _BATCH)
+        parts.append(judge(system.score(data.histories(places[part])), system.logits, after[part], seen))
+        if progress is not None:
+            progress(min(start + _BATCH, len(places)), len(places))
+    return Judged.join(parts)
+
+
+def run_prequential(system: Recommender, data: Listening, seed: int, progress: Progress | None = None) -> Judged:
+    """Fit on the first part, then in time order over all users: score a play, then learn from it. All targets count."""
+    system.fit(data.first(data.cuts(SHARE)), seed)
+    places = targets(data)
+    after = windows_after(data, places)
+    order = np.argsort(data.times[places], kind="stable")
+    parts: list[Judged] = []
+    for done, row in enumerate(order.tolist(), 1):
+        history = data.history(int(places[row]))
+        parts.append(judge(system.score([history]), system.logits, after[row : row + 1]))
+        system.update(history, int(data.plays[places[row]]), float(data.times[places[row]]))
+        if progress is not None and done % _BATCH == 0:
+            progress(done, len(places))
+    return Judged.join([parts[place] for place in np.argsort(order).tolist()])
+
+
+RUNNERS = {"split": run_split, "prequential": run_prequential}
+
+
+class Slices:
+    """Which scored plays belong to each slice.
+
+    seen: the user played the item before; new: not the user, but somebody before the play; cold: nobody (under split:
+    nobody in training, and not the user since); few: users with fewer than 5 plays.
+    """
+
+    def __init__(self, data: Listening, protocol: Protocol) -> None:
+        places = targets(data)
+        self.of_user = _met_by_user(data)[places]
+        if protocol == "split":
+            met = data.first(data.cuts(SHARE)).popularity()[data.plays[places]] > 0
+        else:
+            met = _met_by_anybody(data)[places]
+        owners = data.owner(places)
+        self.masks = {
+            "all": np.ones(len(places), dtype=np.bool_),
+            "seen": self.of_user,
+            "new": ~self.of_user & met,
+            "cold": ~self.of_user & ~met,
+            "few": np.diff(data.starts)[owners] < 5,
+        }
+        self.users = owners
+        self.sessions = (np.cumsum(data.session_starts()) - 1)[places]
+
+
+def _first_of(keys: Integers, order: Integers) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether each key stands for the first time when gone through in `order`."""
+    first = np.zeros(len(keys), dtype=np.bool_)
+    _, index = np.unique(keys[order], return_index=True)
+    first[order[index]] = True
+    return first
+
+
+def _met_by_user(data: Listening) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    everything = np.arange(len(data.plays))
+    return ~_first_of(data.owner(everything) * len(data.items) + data.plays, everything)
+
+
+def _met_by_anybody(data: Listening) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return ~_first_of(data.plays, np.argsort(data.times, kind="stable").astype(np.int64))

@@ -1,0 +1,148 @@
+"""One contract for every recommender of the table."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msam.baselines import SYSTEMS, system
+from msam.baselines.contract import BaselineError, Recommender, Scores
+from msam.baselines.neural import NeuralRecommender
+from msam.listening import History, Listening
+from tests.unit.evaluation_data import listening
+
+EVERY = list(SYSTEMS)
+DATA = listening()
+TRAIN = DATA.first(DATA.cuts(0.2))
+AFTER = DATA.histories(DATA.targets(DATA.cuts(0.2))[::3])
+
+
+def made(name: str) -> Recommender:
+    """The system, made to train for one epoch where it trains."""
+    recommender = system(name)()
+    if isinstance(recommender, NeuralRecommender):
+        recommender.settings = replace(recommender.settings, epochs=1, batch=40)
+    elif hasattr(recommender, "training"):
+        recommender.training = replace(recommender.training, epochs=1, batch=40)
+    return recommender
+
+
+def fitted(name: str, seed: int = 0, train: Listening = TRAIN) -> Recommender:
+    recommender = made(name)
+    recommender.fit(train, seed)
+    return recommender
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_scores_the_whole_catalogue(name: str) -> None:
+    recommender = fitted(name)
+    scores = recommender.score(AFTER)
+    assert scores.shape == (len(AFTER), len(DATA.items)) and scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    assert recommender.name == name
+    assert recommender.logits or (scores >= 0).all()
+    assert len({row.tobytes() for row in scores}) > 1 or name == "popularity", "every history has the same scores"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_ten_runs_with_one_seed_are_bit_identical_and_another_seed_differs(name: str) -> None:
+    first = fitted(name).score(AFTER).tobytes()
+    for _ in range(9):
+        np.random.seed()  # the state of global generators must not matter
+        torch.manual_seed(int(np.random.randint(1 << 30)))
+        assert fitted(name).score(AFTER).tobytes() == first
+    assert (fitted(name, seed=1).score(AFTER).tobytes() != first) == system(name).seeded
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_loaded_scores_as_what_was_saved(name: str, tmp_path: Path) -> None:
+    recommender = fitted(name)
+    learn(recommender)
+    recommender.save(tmp_path / "model")
+    again = type(recommender).load(tmp_path / "model")
+    assert again.score(AFTER).tobytes() == recommender.score(AFTER).tobytes()
+    learn(recommender)
+    learn(again)
+    assert again.score(AFTER).tobytes() == recommender.score(AFTER).tobytes()
+    other = system("popularity" if name != "popularity" else "markov")
+    with pytest.raises(BaselineError, match=re.escape(f"holds '{name}'")):
+        other.load(tmp_path / "model")
+    with pytest.raises(BaselineError, match="holds no stored"):
+        type(recommender).load(tmp_path)
+
+
+def learn(recommender: Recommender) -> None:
+    """Every test play, learned after its history."""
+    for position in DATA.targets(DATA.cuts(0.2))[:20].tolist():
+        recommender.update(DATA.history(position), int(DATA.plays[position]), float(DATA.times[position]))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_data_and_histories_are_left_as_they_are(name: str) -> None:
+    mine = copy.deepcopy(TRAIN)
+    recommender = fitted(name, train=mine)
+    before = [(history.items.copy(), history.times.copy()) for history in AFTER]
+    recommender.score(AFTER)
+    learn(recommender)
+    assert (mine.plays == TRAIN.plays).all() and (mine.times == TRAIN.times).all()
+    assert all(torch.equal(a, b) for a, b in zip(mine.content.tracks, TRAIN.content.tracks, strict=True))
+    assert (mine.content.mel == TRAIN.content.mel).all()
+    for history, (items, times) in zip(AFTER, before, strict=True):
+        assert (history.items == items).all() and (history.times == times).all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_score_does_not_depend_on_its_neighbours(name: str) -> None:
+    recommender = fitted(name)
+    whole = recommender.score(AFTER)
+    alone: Scores = np.concatenate([recommender.score([history]) for history in AFTER])
+    np.testing.assert_allclose(alone, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_listener_without_plays_gets_scores(name: str) -> None:
+    nobody = History(0, np.zeros(0, np.int64), np.zeros(0))
+    scores = fitted(name).score([nobody, AFTER[0]])
+    assert scores.shape == (2, len(DATA.items)) and np.isfinite(scores).all()
+
+
+LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan", "msam-extended"]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_counts_learn_from_a_play(name: str) -> None:
+    recommender = fitted(name)
+    history, item = DATA.history(int(DATA.cuts(0.2)[0])), len(DATA.items) - 1  # an item that nobody played
+    before = recommender.score([history])[0, item]
+    for user in range(1, 4):
+        here = DATA.history(int(DATA.cuts(0.2)[user]))
+        moved = History(user, np.append(here.items, history.items[-1]), np.append(here.times, here.times[-1] + 9.0))
+        recommender.update(here, int(history.items[-1]), float(moved.times[-1]))
+        recommender.update(moved, item, float(moved.times[-1]) + 9.0)
+    assert recommender.score([history])[0, item] > before
+
+
+CHAIN = ["markov", "mix", "blend", "vlhm", "dlan", "mcum", "blcr", "msam", "msam-extended"]
+
+
+@pytest.mark.parametrize("name", CHAIN)
+def test_learns_a_chain_better_than_popularity(name: str) -> None:
+    data = listening(plays=120)
+    cuts = data.cuts(0.2)
+    recommender = system(name)()
+    if isinstance(recommender, NeuralRecommender):
+        recommender.settings = replace(recommender.settings, epochs=8, batch=20, learning_rate=1e-2, patience=8)
+    elif hasattr(recommender, "training"):
+        recommender.training = replace(recommender.training, epochs=6, batch=20, learning_rate=1e-2, patience=6)
+    recommender.fit(data.first(cuts), 0)
+    places = data.targets(cuts)
+    best = recommender.score(data.histories(places)).argmax(axis=1)
+    popular = data.first(cuts).popularity().argmax()
+    hit, base = (best == data.plays[places]).mean(), (data.plays[places] == popular).mean()
+    assert hit > 0.3 > 2 * base, f"{hit:.3f}, popularity {base:.3f}"
