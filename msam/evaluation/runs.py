@@ -146,8 +146,8 @@ def run_all(
                 done(*futures[future])
         except BrokenProcessPool:
             raise EvaluationError(
-                "a process of the evaluation was killed, perhaps for want of memory; the same command with fewer --jobs "
-                "goes on from the runs that are finished"
+                "a process of the evaluation was killed, perhaps for want of memory; the same command with fewer "
+                "--jobs goes on from the runs that are finished"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -178,7 +178,9 @@ def test_a_play_becomes_one_list_with_every_version(service: Service) -> None:
     assert made_list.user_id == "alice" and made_list.model_version == made().version.version
     assert made_list.catalogue_version == service.known.version and made_list.profile_version == 0
     assert made_list.source == Source(topics.PLAYS, partition, 0, 1234.5, "t3")
-    assert made_list.items == recommender.recommend([Query(("t3",))], N)[0] and len(made_list.items) == N
+    asked = Query(("t3",), plays=Plays(keys_of(["t3"]), np.array([1234.5])))
+    assert made_list.items == recommender.recommend([asked], N)[0] and len(made_list.items) == N
+    assert made_list.counts_version == recommender.counts_version > 0
     assert event.acked == 0, "acknowledging is the pipeline's"
 
 
@@ -206,8 +208,9 @@ def test_late_plays_are_ordered_by_their_time(service: Service) -> None:
     recommender = service.step.recommender
     assert recommender is not None
     windows = [("t1",), ("t2", "t1"), ("t2", "t3", "t1")]
-    for answer, window in zip(got, windows, strict=True):
-        assert answer.items == recommender.recommend([Query(window)], N)[0]
+    for count, (answer, window) in enumerate(zip(got, windows, strict=True), 1):
+        arrived = Plays(keys_of(["t1", "t2", "t3"][:count]), np.array([30.0, 10.0, 20.0])[:count])
+        assert answer.items == recommender.recommend([Query(window, plays=arrived)], N)[0]
 
 
 def test_outputs_keep_the_order_of_each_partition(service: Service) -> None:
@@ -350,10 +353,11 @@ def test_a_failing_model_makes_a_dead_letter_of_just_that_play(service: Service)
 def test_a_profile_and_its_version_go_into_the_list(service: Service) -> None:
     vectors = np.random.default_rng(5).standard_normal((2, CONFIG.text_dim)).astype(np.float16)
     service.profiles["alice"] = Profile(42, ("female", "24"), vectors)
-    (got,) = lists(only(service.answer([service.event("alice", "t2")])).outs)
+    (got,) = lists(only(service.answer([service.event("alice", "t2", 7.0)])).outs)
     recommender = service.step.recommender
     assert recommender is not None and got.profile_version == 42
-    assert got.items == recommender.recommend([Query(("t2",), ("female", "24"), vectors)], N)[0]
+    own = Plays(keys_of(["t2"]), np.array([7.0]))
+    assert got.items == recommender.recommend([Query(("t2",), ("female", "24"), vectors, own)], N)[0]
 
 
 def test_an_undescribed_track_is_sighted_once_and_then_listed(service: Service) -> None:
