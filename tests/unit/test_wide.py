@@ -81,7 +81,7 @@ def test_a_trained_model_is_stored_with_its_head_and_refused_when_that_is_change
     data = chain(SMALL)
     trained = train(data, SMALL, TrainConfig(epochs=1, holdout=0.3), wide=QUICK)
     assert trained.model.wide_head is not None
-    assert float(trained.model.wide_head.net[4].weight.abs().sum()) > 0
+    assert float(trained.model.wide_head.net[4].weight.detach().abs().sum()) > 0
     golden = Golden.pick(data, SMALL.window, wide_inputs=SMALL.wide_inputs)
     path = checkpoint.save(tmp_path, trained.model, trained.track_ids, golden)
     loaded = checkpoint.load(path)
