@@ -8,6 +8,7 @@ when anything differs.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import math
@@ -26,6 +27,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 MARK = b"\x00mark"
+PART, PART_PLAYS = b"\x01", 50  # parts of histories: the first byte of their keys, and how many plays one holds
 LATEST = 7258118400.0  # 2200-01-01, later plays are refused
 ROLES = ("plays", "recommendations", "dead-letters", "changelog")
 Fact = dict[str, Any]
@@ -168,6 +170,36 @@ def judge_windows(plays: list[Fact], windows: dict[str, Fact], marks: dict[int, 
     return found
 
 
+def parts_of(plays: list[Fact], limit: int) -> dict[tuple[int, str], Fact]:
+    """What the ring of parts of every user's history holds after all these plays: slot and user to plays."""
+    ring = -(-limit // PART_PLAYS) + 1
+    by_user: defaultdict[str, list[Fact]] = defaultdict(list)
+    for play in sorted(plays, key=lambda p: (p["partition"], p["offset"])):
+        if play["wrong"] is None:
+            by_user[play["user_id"]].append(play)
+    found = {}
+    for user, mine in by_user.items():
+        for first in range(0, len(mine), PART_PLAYS):
+            made = [{"track": track_key(p["track_id"]), "played_at": p["played_at"]} for p in mine[first:][:PART_PLAYS]]
+            found[first // PART_PLAYS % ring, user] = {"first": first, "plays": made}
+    return found
+
+
+def track_key(track: str) -> int:
+    """The key of a track in a history."""
+    return int.from_bytes(hashlib.blake2b(track.encode(), digest_size=8).digest(), "little", signed=True) or 1
+
+
+def judge_histories(plays: list[Fact], parts: dict[tuple[int, str], Fact], limit: int) -> list[Fact]:
+    """Parts of histories that differ from those that the log gives."""
+    wanted = parts_of(plays, limit)
+    return [
+        {"kind": "wrong_history", "slot": place[0], "user_id": place[1]}
+        for place in sorted(wanted.keys() | parts.keys())
+        if parts.get(place) != wanted.get(place)
+    ]
+
+
 def judge_answers(plays: list[Fact], lists: list[Fact], letters: list[Fact]) -> list[Fact]:
     """Plays without exactly one answer, answers of the wrong sort, lists out of a user's order or with other content.
 
@@ -283,13 +315,18 @@ def facts(logs: Logs, ids: frozenset[int]) -> Fact:
     play, recommendation, window = Schemas("play", ids), Schemas("recommendation"), Schemas("window")
     partitions = logs["partitions"]
     unreadable: list[Fact] = []
+    history = Schemas("user_history")
     windows: dict[str, Fact] = {}
+    parts: dict[tuple[int, str], Fact] = {}
     marks: dict[int, int] = {}
     changelog = {(r.partition, r.key): r for r in logs["changelog"]}
     for (partition, key), r in changelog.items():
         if r.value is None:
             continue
         try:
+            if key[:1] == PART:
+                parts[key[1], key[2:].decode()] = history.read(r.value)
+                continue
             state = window.read(r.value)
             name = key.decode()
         except ValueError as error:
@@ -325,12 +362,13 @@ def facts(logs: Logs, ids: frozenset[int]) -> Fact:
         "lists": lists,
         "letters": letters,
         "windows": windows,
+        "parts": parts,
         "marks": marks,
         "unreadable": unreadable,
     }
 
 
-def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozenset()) -> Fact:
+def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozenset(), limit: int = 1000) -> Fact:
     """Counts and every difference; nothing differs when `differences` is empty.
 
     `ids`: what a Schema Registry calls the play schema in force; Confluent's frames with other ids count as wrong.
@@ -339,6 +377,7 @@ def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozen
     differences = log["unreadable"] + judge_answers(log["plays"], log["lists"], log["letters"])
     differences += judge_lists(log["plays"], log["lists"], k)
     differences += judge_windows(log["plays"], log["windows"], log["marks"], k + slack)
+    differences += judge_histories(log["plays"], log["parts"], limit)
     kinds: defaultdict[str, int] = defaultdict(int)
     for difference in differences:
         kinds[difference["kind"]] += 1
@@ -350,7 +389,9 @@ def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozen
         "windows": len(log["windows"]),
         "lost": kinds["lost"],
         "duplicates": kinds["doubled"],
-        "wrong_windows": sum(kinds[f"{wrong}_window"] for wrong in ("wrong", "missing", "extra")) + kinds["wrong_list"],
+        "wrong_windows": sum(kinds[f"{wrong}_window"] for wrong in ("wrong", "missing", "extra"))
+        + kinds["wrong_list"]
+        + kinds["wrong_history"],
         "stale": kinds["reordered"],
         "kinds": dict(kinds),
         "differences": differences,

@@ -21,9 +21,10 @@ PINNED = ReplayPlan(
     20,
     16,
     20,
+    1000,
 )
 RECORDED = ReplayPlan(
-    Asked("0", "9.5", None, None, None), {0: (0, 1), 1: (2, 3)}, None, None, {0: 1, 1: 1}, {0: 8, 1: 9}, 5, 2, 3
+    Asked("0", "9.5", None, None, None), {0: (0, 1), 1: (2, 3)}, None, None, {0: 1, 1: 1}, {0: 8, 1: 9}, 5, 2, 3, 100
 )
 
 
