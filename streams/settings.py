@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     group: str = Field("msam", pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Consumer group and Faust app id.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of the topics keyed by user or track.")
     window: int = Field(20, ge=1, le=1000, description="k: plays in a user's window.")
-    dim: int = Field(64, ge=4, le=1024, description="Size d of embeddings and hidden layers of trained models.")
+    dim: int = Field(64, ge=4, le=1024, description="Size d of trained models, the published one aside.")
     history: int = Field(1000, ge=1, le=10_000, description="Plays of a user that are counted, beside the window.")
     slack: int = Field(16, ge=0, le=1000, description="Plays kept beyond k, so that an older window can be cut out.")
     list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")

@@ -48,9 +48,10 @@ def trainer(
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {text}", file=sys.stderr, flush=True)
 
+    dim = MSAMConfig().dim if published else settings.dim
     job = Trainer(
         settings,
-        model=MSAMConfig(window=settings.window, published=published),
+        model=MSAMConfig(dim=dim, hidden=dim, window=settings.window, published=published),
         training=TrainConfig(epochs=epochs, max_seconds=max_seconds, seed=seed),
         gate=Gate(margin=margin),
         say=say,
