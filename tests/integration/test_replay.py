@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streams.records import TrackMetadata
-from streams.topics import PLAYS, RECOMMENDATIONS, TRACK_FEATURES
+from streams.topics import PLAYS, RECOMMENDATIONS
 from tests.integration.system import START, System
 from tests.integration.taps import Answers, Tap, ends, key_of
 from tests.integration.workers import ROOT, Worker
@@ -33,7 +33,7 @@ def values_of(system: System, topic: str, count: int) -> list[Value]:
 @pytest.fixture
 def untouched(system: System, worker: Worker) -> Iterator[None]:
     """Nothing of the live group and its topics may change in the test's replays."""
-    topics = (RECOMMENDATIONS, PLAYS, TRACK_FEATURES, "msam-windows-changelog", "msam-profiles-changelog")
+    topics = (RECOMMENDATIONS, PLAYS, "msam-windows-changelog", "msam-profiles-changelog")
     before = system.wait_committed(), {topic: ends(system.config, topic) for topic in topics}
     yield
     assert (system.committed(), {topic: ends(system.config, topic) for topic in topics}) == before
