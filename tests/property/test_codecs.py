@@ -132,6 +132,8 @@ class OwnRegistry:
 
     def schema(self, schema_id: int) -> dict[str, object]:
         """The schema in force."""
+        if schema_id >= len(schemas.NAMES):
+            raise DecodeError(f"there is no schema {schema_id}")
         return schemas.load(schemas.NAMES[schema_id])
 
 
