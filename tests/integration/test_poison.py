@@ -134,7 +134,7 @@ def check_letters(system: System, worker: Worker, topic: str, cases: Sequence[Ca
             system.sender.send(topic, key, value, headers=marked, **options)
         places = system.sender.flush()
         letters = answers.wait(places, 90)
-        after = [(f"after-{topic}-{n}", system.described[n], START + n) for n in range(12)]
+        after = [(f"after-{topic}-{n}", system.described[n], START + n) for n in range(24)]
         good = system.play(after)
         assert {partition for _, partition, _ in good} == {0, 1, 2, 3}
         for answer, (user, track, _) in zip(answers.wait(good, 30), after, strict=True):
