@@ -1,4 +1,6 @@
-"""The one way functions of this package are compiled: without Python's lock, kept on disk, no reordering of sums.
+"""The one way functions of this package are compiled: kept on disk, no reordering of sums.
+
+They keep Python's lock: under load a call takes less time than getting the lock back.
 
 The copy on disk is renewed when the file of the function that Python calls changes, not for those it calls in turn:
 while working on them, remove `__pycache__`.
@@ -16,10 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """`function` as machine code, made on its first call with new types (seconds) and read from disk after that."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return cast(F, numba.njit(cache=True)(function))
 
 
 def inner(function: F) -> F:
     """A function that only compiled ones call: it needs no entry from Python, which saves most of its compilation."""
-    options: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # last two untyped
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # last two untyped
     return cast(F, numba.njit(**options)(function))
