@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test fuzz check chaos format lock clean
+.PHONY: help setup demo test fuzz check chaos chaos-test format lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -51,6 +51,9 @@ KILLS ?= 10
 EACH ?= 3
 SEED ?= 1
 MINUTES ?= 90
+
+chaos-test: setup ## A short chaos, then its log falsified: the witness must see it.
+	$(BIN)/python -m pytest tests/chaos
 
 chaos: setup ## Kill workers and the broker, cut lines, fill disks while plays go in, and judge the log: chaos-report.json.
 	$(BIN)/python -m tests.chaos.run --kills $(KILLS) --each $(EACH) --seed $(SEED) --minutes $(MINUTES)
