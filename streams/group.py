@@ -110,9 +110,7 @@ class CommittedConsumer(Consumer):
         """Place the consumer; where it stands."""
         changelogs = self.app.tables.changelog_topics
         thread = cast(_CommittedThread, self._thread)
-        stand, placing = await thread.call_thread(
-            thread.place, self.places(), lambda tp: tp.topic not in changelogs
-        )
+        stand, placing = await thread.call_thread(thread.place, self.places(), lambda tp: tp.topic not in changelogs)
         self._placing = max(self._placing, placing)  # of two at once the earlier may be heard of last
         return dict(stand)
 
