@@ -12,18 +12,12 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import MsamError
-from streams.outgoing import Out, hand_over
+from streams.outgoing import FENCED, PRODUCER, Out, hand_over
 from streams.stores import TableStore
 from streams.windows import MARK_KEY, decode_mark, encode_mark
 
 log = logging.getLogger(__name__)
 
-_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-}
 _REFUSED = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
@@ -58,12 +52,10 @@ class Lane:
         self._producer = Producer(
             {
                 **config,
+                **PRODUCER,
                 "transactional.id": f"{group}-{partition}",
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
                 "linger.ms": 100,  # commit flushes at once; until then nothing is sent piecemeal
                 "transaction.timeout.ms": 60_000,
-                "message.max.bytes": 16 * 2**20,  # a dead letter is as large as the largest source record, and more
             }
         )
 
@@ -122,7 +114,7 @@ class Lane:
 
     def _recover(self, cause: KafkaError) -> None:
         """Abort, so that the same transaction can be tried again; raise when that is out of the question."""
-        if cause.code() in _FENCED or cause.fatal():
+        if cause.code() in FENCED or cause.fatal():
             raise LaneFenced(f"partition {self.partition} was taken over by another worker ({cause.str()})")
         self._abort()
         if cause.code() in _REFUSED:
@@ -138,7 +130,7 @@ class Lane:
                 raise LaneFenced(f"partition {self.partition}: its producer is of no more use ({error})") from error
             except KafkaException as error:
                 again = error.args[0]
-                if again.code() in _FENCED or again.fatal() or not again.retriable():
+                if again.code() in FENCED or again.fatal() or not again.retriable():
                     raise LaneFenced(
                         f"partition {self.partition}: the transaction cannot be aborted ({again})"
                     ) from error

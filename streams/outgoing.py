@@ -5,6 +5,20 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, Message, Producer
 
+#: Codes of librdkafka that say: a newer producer has this one's transactional id.
+FENCED = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+#: What every producer of the worker and of the jobs has in common.
+PRODUCER = {
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    "message.max.bytes": 16 * 2**20,  # a dead letter is as large as the largest source record, and more
+}
+
 Report = Callable[[KafkaError | None, Message], None]
 
 

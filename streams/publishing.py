@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import MsamError
-from streams.outgoing import Out, hand_over
+from streams.outgoing import PRODUCER, Out, hand_over
 
 
 class NotTaken(MsamError):
@@ -20,11 +20,9 @@ class Publisher:
         self._producer = Producer(
             {
                 **config,
+                **PRODUCER,
                 "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
                 "linger.ms": 5,
-                "message.max.bytes": 16 * 2**20,
             }
         )
 

@@ -5,15 +5,9 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.errors import MsamError
-from streams.outgoing import Out, hand_over
+from streams.outgoing import FENCED, PRODUCER, Out, hand_over
 from streams.publishing import NotTaken
 
-_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-}
 _TIMEOUT = 30.0
 
 
@@ -30,11 +24,9 @@ class Transactions:
         self._producer = Producer(
             {
                 **config,
+                **PRODUCER,
                 "transactional.id": name,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
                 "linger.ms": 100,
-                "message.max.bytes": 16 * 2**20,
             }
         )
 
@@ -60,7 +52,7 @@ class Transactions:
             raise NotTaken(f"the broker refused a record: {cause.str() if cause else error}") from error
 
     def _abort(self, cause: KafkaError | None) -> None:
-        if cause is None or (cause.code() not in _FENCED and not cause.fatal()):
+        if cause is None or (cause.code() not in FENCED and not cause.fatal()):
             try:
                 self._producer.abort_transaction(_TIMEOUT)
                 return
