@@ -15,7 +15,7 @@ from torch.nn import functional
 from msam import wide_join
 from msam.config import CountsConfig
 from msam.counts import FEATURES, CandidateMaker, Discography, SharedCounts, UserHistory
-from msam.counts.keys import ABSENT, Keys, key_of, keys_of
+from msam.counts.keys import ABSENT, Keys, keys_of, optional_keys
 from msam.evaluation.prequential import Stream
 from msam.network.model import MSAM
 from msam.network.wide import WideHead, WideInputs
@@ -102,7 +102,7 @@ def stream_of(data: Dataset) -> Stream:
     """The plays of `data` in time order; ties go user by user."""
     order = np.argsort(data.times, kind="stable")
     users, tracks = keys_of(data.user_ids), keys_of(data.track_ids)
-    artists = _keys(data.artists, len(tracks))
+    artists = _whose(data.artists, len(tracks))
     plays = data.plays[order]
     owner = data.owner(order)
     first, size = data.starts[owner], data.starts[owner + 1] - data.starts[owner]
@@ -114,14 +114,12 @@ def discography_of(data: Dataset) -> Discography:
     book = Discography()
     tracks = keys_of(data.track_ids)
     order = np.argsort(tracks)
-    book.update(tracks[order], _keys(data.artists, len(tracks))[order], _keys(data.albums, len(tracks))[order])
+    book.update(tracks[order], _whose(data.artists, len(tracks))[order], _whose(data.albums, len(tracks))[order])
     return book
 
 
-def _keys(identifiers: Sequence[str | None], count: int) -> Keys:
-    if not identifiers:
-        return np.zeros(count, dtype=np.int64)
-    return np.array([key_of(one) if one else ABSENT for one in identifiers], dtype=np.int64)
+def _whose(identifiers: Sequence[str | None], count: int) -> Keys:
+    return optional_keys(identifiers or [None] * count)
 
 
 def spread(mask: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:

@@ -8,15 +8,14 @@ from numpy.typing import NDArray
 
 from msam.config import CountsConfig
 from msam.counts import (
-    ABSENT,
     FEATURES,
     CandidateMaker,
     Discography,
     KeyIndex,
     SharedCounts,
     UserHistory,
-    key_of,
     keys_of,
+    optional_keys,
 )
 from streams.catalogue import Catalogue, Track
 
@@ -82,11 +81,6 @@ class Counted:
         artists, _ = self._book.look_up(plays.tracks)
         count = self._maker.fill_plays(plays.tracks, artists, plays.times, self._shared, self._book, keys, features)
         rows[:count] = self._index.rows(keys[:count])
-
-
-def optional_keys(identifiers: Sequence[str | None]) -> NDArray[np.int64]:
-    """Keys [n] of ids of which some are unknown."""
-    return np.array([ABSENT if one is None else key_of(one) for one in identifiers], dtype=np.int64)
 
 
 def counts_of(

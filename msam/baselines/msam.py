@@ -13,7 +13,7 @@ from torch import Tensor
 from msam.baselines.contract import Arrays, Recommender, Scores
 from msam.baselines.neural import recent, users_of
 from msam.config import CountsConfig, MSAMConfig, TrainConfig
-from msam.counts import ABSENT, CandidateMaker, Discography, KeyIndex, SharedCounts, UserHistory, key_of, keys_of
+from msam.counts import CandidateMaker, Discography, KeyIndex, SharedCounts, UserHistory, keys_of, optional_keys
 from msam.counts.keys import Keys
 from msam.listening import History, Integers, Listening
 from msam.network.inference import encode_tracks, encode_users
@@ -48,8 +48,8 @@ class Counts:
         keys = {
             "items": keys_of(data.track_ids),
             "users": keys_of(data.user_ids),
-            "artists": _keys(data.artists),
-            "albums": _keys(data.albums),
+            "artists": optional_keys(data.artists),
+            "albums": optional_keys(data.albums),
         }
         return cls(keys, shared)
 
@@ -84,10 +84,6 @@ class Counts:
 
 def _ids(numbers: Integers) -> tuple[str | None, ...]:
     return tuple(None if number < 0 else str(number) for number in numbers.tolist())
-
-
-def _keys(identifiers: Sequence[str | None]) -> Keys:
-    return np.array([key_of(one) if one else ABSENT for one in identifiers], dtype=np.int64)
 
 
 class MSAMPublished(Recommender):

@@ -4,7 +4,7 @@ from msam.config import CountsConfig
 from msam.counts.candidates import FEATURES, CandidateMaker, Candidates
 from msam.counts.discography import Discography
 from msam.counts.history import UserHistory
-from msam.counts.keys import ABSENT, KeyIndex, key_of, keys_of
+from msam.counts.keys import ABSENT, KeyIndex, key_of, keys_of, optional_keys
 from msam.counts.shared import SharedCounts
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "UserHistory",
     "key_of",
     "keys_of",
+    "optional_keys",
 ]

@@ -30,6 +30,11 @@ def keys_of(identifiers: Iterable[str]) -> Keys:
     return np.array([key_of(identifier) for identifier in identifiers], dtype=np.int64)
 
 
+def optional_keys(identifiers: Iterable[str | None]) -> Keys:
+    """`key_of` each id, ABSENT where there is none: int64 [n]."""
+    return np.array([key_of(one) if one else ABSENT for one in identifiers], dtype=np.int64)
+
+
 @compiled
 def find(places: Rows, keys: Keys, key: int) -> int:
     """Row of `key`, or -1. places [2^b]: rows by hash, -1 empty; keys [n]: the key of each row."""
