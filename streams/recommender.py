@@ -17,8 +17,8 @@ from msam.checkpoint import Checkpoint
 from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
-from msam.network.ranked import Call, Ranking, eager, traced
-from msam.network.sides import TrackSide, UserSide
+from msam.network.ranked import Call, Inputs, Ranking, eager, traced
+from msam.network.sides import TrackSide
 from msam.network.wide import WideInputs
 from msam.simf import SiMFState
 from streams import avro
@@ -30,7 +30,6 @@ from streams.lists import Answers, Found, Known, Made
 from streams.records import Item
 
 log = logging.getLogger(__name__)
-Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, TrackSide, UserSide, WideInputs | None]
 _ROOM = 1024  # the table of tracks grows by this many rows
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
@@ -164,18 +163,19 @@ class Recommender:
         self._calls = {}
         for shape in (*_SMALL, WINDOW_BATCH):
             parts = [stack_windows(windows[at : at + shape], size, shape) for at in range(0, WINDOW_BATCH, shape)]
-            call = traced(self._fast, self._n, *self._arguments(parts[0]))
+            call = traced(self._fast, self._n, self._inputs_of(parts[0]))
             answers = [torch.cat(field) for field in zip(*(self._run(call, part) for part in parts), strict=True)]
             if all(torch.equal(one, other) for one, other in zip(answers, whole, strict=True)):
                 self._calls[shape] = call
         self._calls.setdefault(WINDOW_BATCH, plain)
         log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
 
-    def _arguments(self, window: Tensor, queries: Sequence[Query] = ()) -> Arguments:
+    def _inputs_of(self, window: Tensor, queries: Sequence[Query] = ()) -> Inputs:
         user = np.zeros(len(window), dtype=np.int64)
         user[: len(queries)] = [self._profile(query) for query in queries]
         wide = self._candidates(queries, len(window))
-        return window, torch.from_numpy(user), self._rows, self._units, self._mask, self._side, self._users, wide
+        who = torch.from_numpy(user)
+        return Inputs(window, who, self._rows, self._units, self._mask, self._side, self._users, wide)
 
     def _candidates(self, queries: Sequence[Query], size: int) -> WideInputs | None:
         if self._counted is None:
@@ -187,7 +187,7 @@ class Recommender:
         return WideInputs(torch.from_numpy(rows), torch.from_numpy(features))
 
     def _run(self, call: Call, window: Tensor) -> Ranking:
-        return call(*self._arguments(window))
+        return call(self._inputs_of(window))
 
     # -- lists ------------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Recommender:
         shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
         window = stack_windows(windows, size, shape)
         call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
-        found = call(*self._arguments(window, queries))
+        found = call(self._inputs_of(window, queries))
         # From here on only numpy: every torch operation lets go of Python's lock and may wait for it again.
         answers = Answers(
             window.numpy(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +26,24 @@ class Ranking(NamedTuple):
     alpha: Tensor  # [B, K, P] weights of the tracks' words
 
 
-class Call(Protocol):
-    """From windows to lists; all calls of one have inputs of the same shapes."""
+class Inputs(NamedTuple):
+    """B windows and what they are ranked over: N tracks."""
 
-    def __call__(
-        self,
-        window: Tensor,
-        user: Tensor,
-        rows: Tensor,
-        units: Tensor,
-        offsets: Tensor,
-        side: TrackSide,
-        users: UserSide,
-        wide: WideInputs | None = None,
-    ) -> Ranking: ...
+    window: Tensor  # int64 [B, K] rows of side, -1 where there is no play
+    user: Tensor  # int64 [B] rows of users
+    rows: Tensor  # [N, 2d] rows of U
+    units: Tensor  # [N, 2d] the same at unit length
+    offsets: Tensor  # [N] added to the logits; -inf: never
+    side: TrackSide
+    users: UserSide
+    wide: WideInputs | None = None  # candidates, for a model with a wide head
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them one after the other, as a graph takes them."""
+        return (*self[:5], *self.side, *self.users, *(self.wide or ()))
+
+
+Call = Callable[[Inputs], Ranking]  # all calls of one have inputs of the same shapes
 
 
 class Ranked(nn.Module):
@@ -75,34 +80,14 @@ def eager(model: MSAM, n: int) -> Call:
     ranked = Ranked(model, n).eval()
 
     @torch.inference_mode()
-    def call(
-        window: Tensor,
-        user: Tensor,
-        rows: Tensor,
-        units: Tensor,
-        offsets: Tensor,
-        side: TrackSide,
-        users: UserSide,
-        wide: WideInputs | None = None,
-    ) -> Ranking:
-        found: Ranking = ranked(window, user, rows, units, offsets, *side, *users, *(wide or ()))
+    def call(inputs: Inputs) -> Ranking:
+        found: Ranking = ranked(*inputs.tensors())
         return found
 
     return call
 
 
-def traced(
-    model: MSAM,
-    n: int,
-    window: Tensor,
-    user: Tensor,
-    rows: Tensor,
-    units: Tensor,
-    offsets: Tensor,
-    side: TrackSide,
-    users: UserSide,
-    wide: WideInputs | None = None,
-) -> Call:
+def traced(model: MSAM, n: int, inputs: Inputs) -> Call:
     """The computation as one graph for inputs of these shapes.
 
     Python lets go of its lock at every torch operation and may wait for it after each; a graph does so once. The
@@ -113,22 +98,11 @@ def traced(
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(),
-            (window, user, rows, units, offsets, *side, *users, *(wide or ())),
-            check_trace=False,
+            Ranked(model, n).eval(), inputs.tensors(), check_trace=False
         )
 
     @torch.inference_mode()
-    def call(
-        window: Tensor,
-        user: Tensor,
-        rows: Tensor,
-        units: Tensor,
-        offsets: Tensor,
-        side: TrackSide,
-        users: UserSide,
-        wide: WideInputs | None = None,
-    ) -> Ranking:
-        return Ranking(*graph(window, user, rows, units, offsets, *side, *users, *(wide or ())))
+    def call(inputs: Inputs) -> Ranking:
+        return Ranking(*graph(*inputs.tensors()))
 
     return call
