@@ -12,7 +12,7 @@ import numpy as np
 from wide_rows import load
 
 from msam.config import CountsConfig
-from msam.counts import FEATURES, CandidateMaker, SharedCounts, UserHistory
+from msam.counts import CandidateMaker, SharedCounts, UserHistory
 
 
 def main() -> int:
@@ -32,21 +32,19 @@ def main() -> int:
     start = time.process_time()
     shared.fold(*(column[:first] for column in stream[:4]))
     whole = (time.process_time() - start) / first
-    for user, track, artist, at in zip(*(column[:first].tolist() for column in stream[:4]), strict=True):
-        histories[user].append(track, artist, at)
-    keys, features = np.zeros(maker.width, np.int64), np.zeros((maker.width, len(FEATURES)), np.float32)
-    maker.fill(histories[int(stream.users[0])], shared, book, keys, features)
+    for user, track, _, at in zip(*(column[:first].tolist() for column in stream[:4]), strict=True):
+        histories[user].append(track, at)
+    maker.make(histories[int(stream.users[0])].plays(), shared, book)
     made, taken, found = [], [], []
     for place in range(first, len(stream.users)):
         one = slice(place, place + 1)
         history = histories[int(stream.users[place])]
-        history.append(int(stream.tracks[place]), int(stream.artists[place]), float(stream.times[place]))
+        history.append(int(stream.tracks[place]), float(stream.times[place]))
         start = time.thread_time_ns()
         shared.fold(*(column[one] for column in stream[:4]))
         taken.append(time.thread_time_ns() - start)
-        features[:] = 0
         start = time.thread_time_ns()
-        found.append(maker.fill(history, shared, book, keys, features))
+        found.append(len(maker.make(history.plays(), shared, book)[0]))
         made.append(time.thread_time_ns() - start)
     print(f"fold, many at once: {1e6 * whole:.1f} us a play")
     print(f"fold, one by one: {np.median(taken) / 1e3:.1f} us")

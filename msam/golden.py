@@ -108,6 +108,7 @@ class Golden:
 
 def _made_up(windows: int, tracks: int, inputs: int) -> WideInputs:
     """Every other track as a candidate of each window, with inputs that look like counts."""
-    rows = torch.arange(0, tracks, 2).expand(windows, -1).contiguous()
-    made = np.random.default_rng(0).random((windows, rows.shape[1], inputs), dtype=np.float32)
-    return WideInputs(rows, torch.from_numpy(2 * made))
+    rows = torch.arange(0, tracks, 2)
+    made = np.random.default_rng(0).random((windows * len(rows), inputs), dtype=np.float32)
+    window = torch.arange(windows).repeat_interleave(len(rows))
+    return WideInputs.of(window, rows.repeat(windows), torch.from_numpy(2 * made))

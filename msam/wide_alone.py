@@ -30,7 +30,7 @@ class WideAlone:
         history = self._histories.get(user)
         if history is None:
             return []
-        keys, features = self._maker.make(history, self._shared, self._book)
+        keys, features = self._maker.make(history.plays(), self._shared, self._book)
         scores = self._head(torch.from_numpy(features)).numpy()
         best: list[int] = keys[np.lexsort((keys, -scores))[:n]].tolist()
         return best
@@ -40,7 +40,7 @@ class WideAlone:
         history = self._histories.get(user)
         if history is None:
             history = self._histories[user] = UserHistory(self._limit)
-        history.append(track, artist, at)
+        history.append(track, at)
 
     def share(self, users: Keys, tracks: Keys, artists: Keys, times: NDArray[np.float64]) -> None:
         """Everyone's plays."""

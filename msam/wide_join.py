@@ -11,7 +11,7 @@ from torch import Tensor
 from msam.counts.keys import KeyIndex, Keys, keys_of
 from msam.network.inference import encode_tracks
 from msam.network.model import MSAM
-from msam.network.wide import WideHead, WideInputs
+from msam.network.wide import WideHead
 from msam.sequences import Dataset, Integers
 
 _DEEP = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # never 0: a silent track's -inf has to stay one
@@ -67,8 +67,10 @@ def apply(head: WideHead, join: Join) -> None:
 
 
 @torch.inference_mode()
-def held_of(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, wide: WideInputs) -> Held:
-    """`Held` of the plays at `positions` with their candidates; rows of `wide` are rows of the catalogue."""
+def held_of(
+    model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, candidates: Tensor, features: Tensor
+) -> Held:
+    """`Held` of the S plays at `positions`; candidates [S, C]: rows of the catalogue, -1 none; features [S, C, F]."""
     assert model.wide_head is not None
     trained = torch.from_numpy(catalogue_rows)
     side = encode_tracks(model, data.tracks, batch=256)
@@ -80,9 +82,9 @@ def held_of(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Int
         window = torch.from_numpy(data.windows(some, model.config.window))
         hidden = model(side, window, users.select(torch.from_numpy(data.owner(some))))
         logits = model.logits(hidden, rows, window) + offsets
-        mine = wide.rows[start : start + 100]
+        mine = candidates[start : start + 100]
         real = mine >= 0
-        scores = model.wide_head(wide.features[start : start + 100]).masked_fill(~real, -torch.inf)
+        scores = model.wide_head(features[start : start + 100]).masked_fill(~real, -torch.inf)
         inside = logits.gather(1, mine.clamp(min=0)).masked_fill(~real, 0.0)
         wider = torch.cat([logits, logits.new_zeros(len(logits), 1)], 1)
         wider.scatter_(1, torch.where(real, mine, logits.shape[1]), -torch.inf)

@@ -18,7 +18,7 @@ from msam.counts import FEATURES, CandidateMaker, Discography, SharedCounts, Use
 from msam.counts.keys import ABSENT, Keys, keys_of, optional_keys
 from msam.evaluation.prequential import Stream
 from msam.network.model import MSAM
-from msam.network.wide import WideHead, WideInputs
+from msam.network.wide import WideHead
 from msam.sequences import Dataset, Integers
 from msam.wide_join import rows_in
 
@@ -51,7 +51,7 @@ def collect(stream: Stream, book: Discography, config: CountsConfig, wanted: NDA
     keys: list[Keys] = []
     features: list[NDArray[np.float32]] = []
     targets, places, folded = [], [], 0
-    users, tracks, artists, times = (column.tolist() for column in stream[:4])
+    users, tracks, _, times = (column.tolist() for column in stream[:4])
     for place, user in enumerate(users):
         history = histories.get(user)
         if history is None:
@@ -60,13 +60,13 @@ def collect(stream: Stream, book: Discography, config: CountsConfig, wanted: NDA
             some = slice(folded, place)
             shared.fold(stream.users[some], stream.tracks[some], stream.artists[some], stream.times[some])
             folded = place
-            key, feature = maker.make(history, shared, book)
+            key, feature = maker.make(history.plays(), shared, book)
             hit = np.flatnonzero(key == tracks[place])
-            keys.append(key.copy())
+            keys.append(key.copy())  # not the rest of the array that it is a part of
             features.append(feature.copy())
             targets.append(int(hit[0]) if len(hit) else -1)
             places.append(place)
-        history.append(tracks[place], artists[place], times[place])
+        history.append(tracks[place], times[place])
     starts = np.concatenate([[0], np.cumsum([len(key) for key in keys])]).astype(np.int64)
     return Examples(
         np.concatenate([np.zeros(0, np.int64), *keys]),
@@ -157,8 +157,8 @@ def add_wide(
     fit_wide(model.wide_head, examples.select(mine), settings, say)
     features, mask, _ = padded(examples, theirs)
     keys = np.where(mask.numpy(), examples.keys[_index(examples, theirs)], ABSENT)
-    inputs = WideInputs(torch.from_numpy(rows_in(data, keys)), features)
-    join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, order[examples.places[theirs]], inputs))
+    rows, where = torch.from_numpy(rows_in(data, keys)), order[examples.places[theirs]]
+    join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, where, rows, features))
     wide_join.apply(model.wide_head, join)
     say(f"wide head joined: {join.deep:g} of MSAM, {join.sharp:g} of the scores, others {join.others:+.2f}")
 
@@ -218,7 +218,9 @@ def fit_wide(head: WideHead, examples: Examples, settings: WideConfig, say: Say 
     order = np.argsort(examples.places, kind="stable")
     cut = count - max(int(count * settings.holdout), 1)
     train, held = order[:cut], order[cut:]
-    head.fit_scales(torch.from_numpy(examples.features))
+    mean, deviation = examples.features.mean(0), examples.features.std(0)
+    deviation[deviation < 1e-6] = 1.0  # an input that never varies
+    examples = examples._replace(features=(examples.features - mean) / deviation)
     optimiser = torch.optim.Adam(head.net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     optimiser.add_param_group({"params": [head.bucket], "weight_decay": 0.0, "lr": 10 * settings.learning_rate})
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -245,4 +247,5 @@ def fit_wide(head: WideHead, examples: Examples, settings: WideConfig, say: Say 
             best = value
             kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     head.load_state_dict(kept)
+    head.fold(torch.from_numpy(mean), torch.from_numpy(deviation))
     return best

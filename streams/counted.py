@@ -1,45 +1,26 @@
 """What a model with a wide head knows beside its network: everyone's counts, and who made which track."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msam.config import CountsConfig
 from msam.counts import (
-    FEATURES,
     CandidateMaker,
     Discography,
     KeyIndex,
+    Plays,
     SharedCounts,
-    UserHistory,
     keys_of,
     optional_keys,
 )
+from msam.network.wide import WideInputs
+from msam.wide_candidates import inputs_of
 from streams.catalogue import Catalogue, Track
 
 COUNTS = "counts."  # before the names of the shared counts' arrays in a model's artifact
-
-
-class Plays(NamedTuple):
-    """One user's plays in order of arrival, up to and with the one that is answered."""
-
-    tracks: NDArray[np.int64]  # keys
-    times: NDArray[np.float64]  # Unix seconds
-
-    @classmethod
-    def of(cls, history: UserHistory) -> "Plays":
-        """The plays of a history; what is added to it later does not change them."""
-        tracks, _, times = history.arrays()
-        return cls(tracks, times)
-
-    def without(self, last: int) -> "Plays":
-        """These plays but the last so many."""
-        return Plays(self.tracks[:-last], self.times[:-last]) if last else self
-
-
-NO_PLAYS = Plays(np.zeros(0, np.int64), np.zeros(0, np.float64))
 
 
 class Counted:
@@ -58,11 +39,6 @@ class Counted:
         """How many plays the shared counts know."""
         return self._shared.plays
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(C, F): most candidates of a play, and inputs of each."""
-        return self._maker.width, len(FEATURES)
-
     def take(self, tracks: Sequence[Track]) -> None:
         """Take in tracks as they are now; a new one gets the next row."""
         keys = keys_of(track.track_id for track in tracks)
@@ -73,14 +49,10 @@ class Counted:
         if gone.any():
             self._book.withdraw(keys[gone])
 
-    def fill(self, plays: Plays, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
-        """Candidates after the last of `plays` into rows [C], prepared with -1, and features [C, F], with 0."""
-        if not len(plays.tracks):
-            return
-        keys = np.zeros(len(rows), np.int64)
-        artists, _ = self._book.look_up(plays.tracks)
-        count = self._maker.fill_plays(plays.tracks, artists, plays.times, self._shared, self._book, keys, features)
-        rows[:count] = self._index.rows(keys[:count])
+    def candidates(self, plays: Sequence[Plays]) -> WideInputs:
+        """Candidates after the last of each user's plays, by row of the catalogue."""
+        found = self._maker.batch(plays, self._shared, self._book)
+        return inputs_of(found, self._index)
 
 
 def counts_of(

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import schemas
-from msam.counts import ABSENT, UserHistory, key_of
+from msam.counts import Plays, UserHistory, key_of
 from streams import avro
-from streams.counted import Plays
 from streams.recent import Recent
 from streams.serialization import record_header
 from streams.stores import TableStore
@@ -32,7 +31,7 @@ track_key = lru_cache(maxsize=262_144)(key_of)
 
 @dataclass(slots=True)
 class _Own:
-    """A history, and the part of it that is being filled. (Who made a track is looked up when it is counted.)"""
+    """A history, and the part of it that is being filled."""
 
     history: UserHistory
     first: int = 0
@@ -50,7 +49,7 @@ class Histories:
 
     def get(self, partition: int, user_id: str) -> Plays:
         """The plays of a user as they stand in this worker; later plays do not change them."""
-        return Plays.of(self._of(partition, user_id).history)
+        return self._of(partition, user_id).history.plays()
 
     def add(self, partition: int, user_id: str, track_id: str, played_at: float) -> tuple[bytes, Callable[[], bytes]]:
         """Take in a play; the key and, when called, the bytes that have to be stored for it."""
@@ -59,7 +58,7 @@ class Histories:
         if len(own.newest) == PART:
             own.first, own.newest = own.first + PART, []
         own.newest = [*own.newest, avro.long(track) + avro.double(played_at)]  # earlier bytes may still be asked for
-        own.history.append(track, ABSENT, played_at)
+        own.history.append(track, played_at)
         self._own[partition].put(user_id, own)
         return self._key(own.first // PART, user_id), partial(_encode, own.first, own.newest)
 
@@ -84,7 +83,7 @@ class Histories:
         times = np.concatenate([times for _, _, times in parts])
         first, tracks_now, times_now = parts[-1]
         newest = [avro.long(t) + avro.double(at) for t, at in zip(tracks_now.tolist(), times_now.tolist(), strict=True)]
-        return _Own(UserHistory.of(self._limit, tracks, np.zeros_like(tracks), times), first, newest)
+        return _Own(UserHistory.of(self._limit, tracks, times), first, newest)
 
 
 def _encode(first: int, plays: list[bytes]) -> bytes:

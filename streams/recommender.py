@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msam.checkpoint import Checkpoint
+from msam.counts import NO_PLAYS, Plays, keys_of
 from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
-from msam.network.ranked import Call, Inputs, Ranking, eager, traced
+from msam.network.ranked import Call, Inputs, eager, traced
 from msam.network.sides import TrackSide
 from msam.network.wide import WideInputs
 from msam.simf import SiMFState
 from streams import avro
 from streams.catalogue import Catalogue, Track
 from streams.content import contents
-from streams.counted import COUNTS, NO_PLAYS, Counted, Plays
+from streams.counted import COUNTS, Counted
 from streams.errors import MsamError
 from streams.lists import Answers, Found, Known, Made
 from streams.records import Item
@@ -154,17 +155,23 @@ class Recommender:
         """Trace the model call in every batch shape, and keep the shapes that may stand for one another here.
 
         Matrix products of other shapes may sum in another order, by library and CPU, and a trace may miss a branch. So
-        each is tried on windows of every length against the plain call, and one with a different bit is not used.
+        each is tried on windows of every length, with candidates, against the plain call; one with a different bit is
+        not used.
         """
         rows, size = max(len(self.ids), 1), self.model.config.window
         windows = [[(b * 7 + j * 3) % rows for j in range(b % (size + 1))] for b in range(WINDOW_BATCH)]
+        keys = keys_of(self.ids) if self.ids else np.ones(1, np.int64)
+        queries = [Query((), plays=Plays(keys[window], np.arange(len(window), dtype=np.float64))) for window in windows]
         plain = eager(self._fast, self._n)
-        whole = self._run(plain, stack_windows(windows, size, WINDOW_BATCH))
+        whole = plain(self._inputs_of(stack_windows(windows, size, WINDOW_BATCH), queries))
         self._calls = {}
         for shape in (*_SMALL, WINDOW_BATCH):
-            parts = [stack_windows(windows[at : at + shape], size, shape) for at in range(0, WINDOW_BATCH, shape)]
-            call = traced(self._fast, self._n, self._inputs_of(parts[0]))
-            answers = [torch.cat(field) for field in zip(*(self._run(call, part) for part in parts), strict=True)]
+            parts = [
+                self._inputs_of(stack_windows(windows[at : at + shape], size, shape), queries[at : at + shape])
+                for at in range(0, WINDOW_BATCH, shape)
+            ]
+            call = traced(self._fast, self._n, parts[0])
+            answers = [torch.cat(field) for field in zip(*map(call, parts), strict=True)]
             if all(torch.equal(one, other) for one, other in zip(answers, whole, strict=True)):
                 self._calls[shape] = call
         self._calls.setdefault(WINDOW_BATCH, plain)
@@ -180,14 +187,8 @@ class Recommender:
     def _candidates(self, queries: Sequence[Query], size: int) -> WideInputs | None:
         if self._counted is None:
             return None
-        width, inputs = self._counted.shape
-        rows, features = np.full((size, width), -1, np.int64), np.zeros((size, width, inputs), np.float32)
-        for b, query in enumerate(queries):
-            self._counted.fill(query.plays, rows[b], features[b])
-        return WideInputs(torch.from_numpy(rows), torch.from_numpy(features))
-
-    def _run(self, call: Call, window: Tensor) -> Ranking:
-        return call(self._inputs_of(window))
+        nobody = [NO_PLAYS] * (size - len(queries))
+        return self._counted.candidates([*(query.plays for query in queries), *nobody])
 
     # -- lists ------------------------------------------------------------------------------------------------
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
-from msam.counts import ABSENT, UserHistory
+from msam.counts import Plays, UserHistory
 from streams import topics
 from streams.catalogue_log import read_changes
-from streams.counted import Plays
 from streams.errors import MsamError
 from streams.histories import track_key
 from streams.log_reader import key_of, read_to_end
@@ -120,10 +119,10 @@ def _jobs(
             continue
         entry = Entry(play.played_at, offset, play.track_id, partition)
         window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, plan.window + plan.slack)
-        histories[play.user_id].append(track_key(play.track_id), ABSENT, play.played_at)
+        histories[play.user_id].append(track_key(play.track_id), play.played_at)
         if offset < place[partition]:
             continue
-        plays = Plays.of(histories[play.user_id])
+        plays = histories[play.user_id].plays()
         tracks = tuple(e.track_id for e in window.as_of(partition, offset, plan.window))
         yield _Job(Source(topics.PLAYS, partition, offset, play.played_at, play.track_id), play.user_id, tracks, plays)
 

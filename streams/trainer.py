@@ -11,7 +11,7 @@ import numpy as np
 
 from msam import checkpoint, metrics
 from msam.config import MSAMConfig, TrainConfig
-from msam.counts import keys_of
+from msam.counts import Plays, keys_of
 from msam.features.text import TextEncoder
 from msam.golden import Golden
 from msam.network.inputs import TrackInputs, UserInputs
@@ -21,7 +21,7 @@ from streams import channels, topics
 from streams.catalogue import Catalogue
 from streams.catalogue_log import read_catalogue
 from streams.content import contents
-from streams.counted import Plays, counts_of
+from streams.counted import counts_of
 from streams.errors import MsamError
 from streams.log_reader import key_of, read_to_end
 from streams.model_log import read_versions

@@ -13,7 +13,7 @@ from torch import Tensor
 from msam.baselines.contract import Arrays, Recommender, Scores
 from msam.baselines.neural import recent, users_of
 from msam.config import CountsConfig, MSAMConfig, TrainConfig
-from msam.counts import CandidateMaker, Discography, KeyIndex, SharedCounts, UserHistory, keys_of, optional_keys
+from msam.counts import CandidateMaker, Discography, KeyIndex, Plays, SharedCounts, keys_of, optional_keys
 from msam.counts.keys import Keys
 from msam.listening import History, Integers, Listening
 from msam.network.inference import encode_tracks, encode_users
@@ -22,6 +22,7 @@ from msam.network.sides import TrackSide, UserSide
 from msam.network.wide import WideInputs
 from msam.sequences import Dataset
 from msam.training import train
+from msam.wide_candidates import inputs_of
 from msam.wide_training import stream_of
 
 TRAINING = TrainConfig(epochs=3, learning_rate=2e-3, patience=2, max_holdout=1000)
@@ -55,11 +56,9 @@ class Counts:
 
     def inputs(self, histories: Sequence[History]) -> WideInputs:
         """Candidates after each history, as rows of the catalogue."""
-        items, artists = self.keys["items"], self.keys["artists"]
-        limit = self.shared.config.history
-        own = [UserHistory.of(limit, items[h.items], artists[h.items], h.times) for h in histories]
+        own = [Plays(self.keys["items"][h.items], h.times) for h in histories]
         found = self.maker.batch(own, self.shared, self.book)
-        return WideInputs(torch.from_numpy(np.asarray(self.index.rows(found.keys))), torch.from_numpy(found.features))
+        return inputs_of(found, self.index)
 
     def fold(self, user: int, item: int, time: float) -> None:
         """Take in a play of anyone."""

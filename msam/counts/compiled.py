@@ -1,7 +1,5 @@
 """The one way functions of this package are compiled: kept on disk, no reordering of sums.
 
-They keep Python's lock: under load a call takes less time than getting the lock back.
-
 The copy on disk is renewed when the file of the function that Python calls changes, not for those it calls in turn:
 while working on them, remove `__pycache__`.
 """
@@ -17,8 +15,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """`function` as machine code, made on its first call with new types (seconds) and read from disk after that."""
+    """`function` as machine code, made on its first call with new types (seconds) and read from disk after that.
+
+    It keeps Python's lock: a short call takes less time than getting the lock back under load.
+    """
     return cast(F, numba.njit(cache=True)(function))
+
+
+def unlocked(function: F) -> F:
+    """`compiled`, but letting go of Python's lock: for calls of milliseconds, beside which others may go on."""
+    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 def inner(function: F) -> F:

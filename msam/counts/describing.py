@@ -12,7 +12,7 @@ from msam.counts.discography import Book
 from msam.counts.folding import BACK, Tables, count_of, sequence_tag
 from msam.counts.gathering import Own
 from msam.counts.keys import ABSENT, Keys, find
-from msam.counts.work import CHOSEN, Work, artist_of
+from msam.counts.work import CHOSEN, Work, artist_of, row_of
 
 # log is log(1 + x); times in hours.
 FEATURES = (
@@ -83,7 +83,6 @@ def _novelty(work: Work, plays: int) -> float:
 def describe(
     work: Work,
     tracks: Keys,
-    artists: Keys,
     times: NDArray[np.float64],
     own: Own,
     moves: int,
@@ -96,8 +95,8 @@ def describe(
     plays = len(tracks)
     last, now = tracks[plays - 1], times[plays - 1]
     before = tracks[plays - 2] if plays > 1 else ABSENT
-    last_artist = artists[plays - 1]
-    row = find(book.track_places, book.track_keys, last)
+    last_artist = work.entries[work.at[plays - 1]].artist
+    row = row_of(work, book, work.at[plays - 1])
     last_album = book.tracks[row].album if row >= 0 else ABSENT
     pairs = count_of(shared.pair_tags, shared.pair_counts, sequence_tag(before, last, 0)) if plays > 1 else 0
     gap = _hours(now - times[plays - 2]) if plays > 1 else 0.0
@@ -109,14 +108,11 @@ def describe(
     for place in range(work.state[CHOSEN]):
         found = work.chosen[place]
         entry = work.entries[found]
-        artist, album = entry.artist, ABSENT
-        row = find(book.track_places, book.track_keys, entry.key)
-        if row >= 0:
-            if book.tracks[row].gone:
-                continue
-            if book.tracks[row].artist != ABSENT:
-                artist = book.tracks[row].artist
-            album = book.tracks[row].album
+        row = row_of(work, book, found)
+        if row >= 0 and book.tracks[row].gone:
+            continue
+        artist = entry.artist
+        album = book.tracks[row].album if row >= 0 else ABSENT
         out = features[done]
         keys[done] = entry.key
         done += 1

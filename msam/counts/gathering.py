@@ -21,6 +21,7 @@ from msam.counts.work import (
     choose,
     entry_of,
     keep,
+    row_of,
 )
 
 
@@ -52,7 +53,7 @@ class Own(NamedTuple):
 
 
 @inner
-def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.float64], limits: Limits) -> Own:
+def read_history(work: Work, tracks: Keys, times: NDArray[np.float64], book: Book, limits: Limits) -> Own:
     """One pass over the plays, newest first; an entry for each track."""
     begin(work)
     last = len(tracks) - 1
@@ -67,7 +68,7 @@ def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.floa
         work.at[position] = found
         entry = work.entries[found]
         if entry.count == 0:
-            entry.artist = artists[position]
+            row_of(work, book, found)
             entry.last = times[position]
             entry.newest = position
             if last - position < limits.back and position >= session:
@@ -105,10 +106,9 @@ def read_history(work: Work, tracks: Keys, artists: Keys, times: NDArray[np.floa
             artist.plays += entry.count
             artist.tracks += 1
     for position in range(max(last - BACK + 1, 0), last + 1):
-        if artists[position] != ABSENT:
-            place = artist_of(work, artists[position], False)
-            if place >= 0:
-                work.artists[place].late += 1
+        artist = work.entries[work.at[position]].artist
+        if artist != ABSENT:
+            work.artists[artist_of(work, artist, False)].late += 1
     return Own(distinct, session, moves, moves2, own1, own8)
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from msam.config import CountsConfig
 from msam.counts.compiled import inner
-from msam.counts.keys import Keys, Rows
+from msam.counts.discography import Book
+from msam.counts.keys import ABSENT, Keys, Rows, find
 
 Records = NDArray[Any]
 # One track that counts in this list. Own tracks stand first, the newest played first: their place is their rank.
@@ -31,6 +32,8 @@ ENTRY = np.dtype(
         ("rule8", "f4"),
         ("all_moves", "i4"),  # everyone's moves from the last track
         ("chosen", "i4"),
+        ("row", "i4"),  # in the discography; -1: unknown there, NOT_LOOKED_UP
+        ("pad", "i4"),
     ]
 )
 ARTIST = np.dtype([("key", "i8"), ("plays", "i4"), ("tracks", "i4"), ("late", "i4"), ("used", "i4")])
@@ -52,6 +55,7 @@ class Work(NamedTuple):
 
 
 GENERATION, ENTRIES, ARTISTS, CHOSEN = range(4)
+NOT_LOOKED_UP = -2
 HEAPED = np.dtype([("score", "f8"), ("key", "i8"), ("entry", "i4"), ("pad", "i4")])
 
 
@@ -92,7 +96,8 @@ def entry_of(work: Work, key: int) -> int:
     work.places[place] = made
     entry = work.entries[made]
     entry.key = key
-    entry.artist = 0
+    entry.artist = ABSENT
+    entry.row = NOT_LOOKED_UP
     entry.count = 0
     entry.back = 0
     entry.moves = 0
@@ -104,6 +109,17 @@ def entry_of(work: Work, key: int) -> int:
     entry.all_moves = 0
     entry.chosen = 0
     return int(made)
+
+
+@inner
+def row_of(work: Work, book: Book, entry: int) -> int:
+    """The entry's row in the discography, -1 if it is not there; what that says of the artist counts."""
+    found = work.entries[entry]
+    if found.row == NOT_LOOKED_UP:
+        found.row = find(book.track_places, book.track_keys, found.key)
+        if found.row >= 0 and book.tracks[found.row].artist != ABSENT:
+            found.artist = book.tracks[found.row].artist
+    return int(found.row)
 
 
 @inner

@@ -8,24 +8,35 @@ import torch
 from torch import Tensor, nn
 
 HIDDEN = 64
-WINDOWS = 8
+CHUNK = 256  # candidates are scored in multiples of so many: in small or odd numbers a score's last bits would differ
 
 
 class WideInputs(NamedTuple):
-    """Candidates of B windows, C each: what the counts know, `msam.counts` makes it."""
+    """Candidates of B windows, all in a row: what the counts know, `msam.counts` makes it. M is a multiple of CHUNK."""
 
-    rows: Tensor  # int64 [B, C] row of the candidate among the N tracks that are ranked, -1: none
-    features: Tensor  # float32 [B, C, F]
+    window: Tensor  # int64 [M] which window
+    rows: Tensor  # int64 [M] row of the candidate among the N tracks that are ranked, -1: none
+    features: Tensor  # float32 [M, F]
+
+    @classmethod
+    def of(cls, window: Tensor, rows: Tensor, features: Tensor) -> WideInputs:
+        """Any number of candidates, filled up."""
+        more = -len(rows) % CHUNK
+        if not more:
+            return cls(window, rows, features)
+        return cls(
+            torch.cat([window, window.new_zeros(more)]),
+            torch.cat([rows, rows.new_full((more,), -1)]),
+            torch.cat([features, features.new_zeros(more, features.shape[1])]),
+        )
 
 
 class WideHead(nn.Module):
-    """score = net((features - mean) / deviation), and how scores and U h* are joined.
+    """score = net(features), and how scores and U h* are joined.
 
     The logit of a candidate is `deep` * (U h*) + score, that of every other track `deep` * (U h*) + `others`.
     """
 
-    mean: Tensor
-    deviation: Tensor
     deep: Tensor
     others: Tensor
 
@@ -36,30 +47,26 @@ class WideHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.net = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)
         self.bucket = nn.Parameter(torch.zeros(()))  # log of what all other tracks together weigh against scores
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
         self.register_buffer("deep", torch.ones(()))
         self.register_buffer("others", torch.zeros(()))
 
-    def fit_scales(self, features: Tensor) -> None:
-        """Mean and deviation of every input over candidates [n, F]; one that never varies stays as it is."""
-        deviation = features.std(0)
-        self.mean.copy_(features.mean(0))
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+    @torch.no_grad()
+    def fold(self, mean: Tensor, deviation: Tensor) -> None:
+        """Having been trained on (features - mean) / deviation, take features as they are."""
+        first = self.net[0]
+        assert isinstance(first, nn.Linear)
+        first.weight.div_(deviation)
+        first.bias.sub_(first.weight @ mean)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [..., F] -> scores [...]."""
-        scores: Tensor = self.net((features - self.mean) / self.deviation).squeeze(-1)
+        scores: Tensor = self.net(features).squeeze(-1)
         return scores
 
     def join(self, logits: Tensor, wide: WideInputs) -> Tensor:
-        """Logits of U h* [B, N] with the scores of the candidates among them: [B, N].
-
-        A candidate that is given twice in a row counts once.
-        """
-        count = logits.shape[1]
-        places = torch.where(wide.rows >= 0, wide.rows, count)
-        # A few windows at a time, so that their number cannot change the bits of a score.
-        scores = torch.cat([self(some) for some in torch.split(wide.features, WINDOWS)])
-        added = self.others.expand(len(logits), count + 1).scatter(1, places, scores)
-        return self.deep * logits + added[:, :count]
+        """Logits of U h* [B, N] with the scores of the candidates among them: [B, N]."""
+        real = wide.rows >= 0
+        places = (wide.window * logits.shape[1] + wide.rows)[real]
+        mixed = self.deep * logits
+        candidates = mixed.view(-1)[places] + self(wide.features)[real]
+        return (mixed + self.others).view(-1).scatter(0, places, candidates).view_as(mixed)

@@ -49,9 +49,9 @@ def book(order: list[int]) -> Discography:
 def history_of(log: list[Play], user: int) -> UserHistory:
     """A user's plays, one by one."""
     made = UserHistory(CONFIG.history)
-    for who, track, artist, at in zip(*(column.tolist() for column in columns(log)), strict=True):
+    for who, track, _, at in zip(*(column.tolist() for column in columns(log)), strict=True):
         if who == USERS[user]:
-            made.append(track, artist, at)
+            made.append(track, at)
     return made
 
 
@@ -91,12 +91,15 @@ def test_lists_are_bounded_and_hold_what_was_played(log: list[Play]) -> None:
 def test_a_history_made_of_arrays_tells_the_same(log: list[Play], user: int) -> None:
     grown, shared, known = history_of(log, user), shared_of(log, []), book(list(range(12)))
     whole = [column[columns(log)[0] == USERS[user]] for column in columns(log)]
-    rebuilt = UserHistory.of(CONFIG.history, *whole[1:])
-    assert [column.tolist() for column in rebuilt.arrays()] == [column.tolist() for column in grown.arrays()]
+    rebuilt = UserHistory.of(CONFIG.history, whole[1], whole[3])
+    assert [column.tolist() for column in rebuilt.plays()] == [column.tolist() for column in grown.plays()]
     assert len(grown) == min(len(whole[0]), CONFIG.history)
     maker = CandidateMaker(CONFIG)
-    first, second = maker.make(grown, shared, known), CandidateMaker(CONFIG).make(rebuilt, shared, known)
-    again = maker.make(grown, shared, known)  # its scratch memory is used before
+    first, second = (
+        maker.make(grown.plays(), shared, known),
+        CandidateMaker(CONFIG).make(rebuilt.plays(), shared, known),
+    )
+    again = maker.make(grown.plays(), shared, known)  # its scratch memory is used before
     for one in (second, again):
         assert first[0].tobytes() == one[0].tobytes()
         assert first[1].tobytes() == one[1].tobytes()
@@ -106,8 +109,8 @@ def test_a_history_made_of_arrays_tells_the_same(log: list[Play], user: int) -> 
 @given(plays, st.integers(0, 2))
 def test_candidates_contain_the_newest_tracks_and_are_distinct(log: list[Play], user: int) -> None:
     history = history_of(log, user)
-    keys, features = CandidateMaker(CONFIG).make(history, shared_of(log, []), book(list(range(12))))
-    newest = list(dict.fromkeys(reversed(history.arrays()[0].tolist())))[: CONFIG.newest]
+    keys, features = CandidateMaker(CONFIG).make(history.plays(), shared_of(log, []), book(list(range(12))))
+    newest = list(dict.fromkeys(reversed(history.plays().tracks.tolist())))[: CONFIG.newest]
     assert set(newest) <= set(keys.tolist())
     assert len(set(keys.tolist())) == len(keys) <= CONFIG.most
     assert np.isfinite(features).all()
@@ -119,6 +122,8 @@ def test_which_metadata_came_first_does_not_matter(log: list[Play], order: list[
     """While there is room for all of an artist's tracks."""
     history, shared = history_of(log, user), shared_of(log, [])
     maker = CandidateMaker(replace(CONFIG, fresh=12, each=12))
-    first = dict(zip(*(part.tolist() for part in maker.make(history, shared, book(list(range(12))))), strict=True))
-    other = dict(zip(*(part.tolist() for part in maker.make(history, shared, book(list(order)))), strict=True))
+    first = dict(
+        zip(*(part.tolist() for part in maker.make(history.plays(), shared, book(list(range(12))))), strict=True)
+    )
+    other = dict(zip(*(part.tolist() for part in maker.make(history.plays(), shared, book(list(order)))), strict=True))
     assert first == other

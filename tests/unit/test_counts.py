@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from msam.config import ConfigError, CountsConfig
-from msam.counts import FEATURES, CandidateMaker, Discography, KeyIndex, SharedCounts, UserHistory, key_of, keys_of
+from msam.counts import (
+    FEATURES,
+    NO_PLAYS,
+    CandidateMaker,
+    Discography,
+    KeyIndex,
+    Plays,
+    SharedCounts,
+    UserHistory,
+    key_of,
+    keys_of,
+)
 
 U, V = key_of("u"), key_of("v")
 A, B, C, D = (key_of(name) for name in "abcd")
@@ -19,16 +30,16 @@ def fold(counts: SharedCounts, user: int, tracks: list[int], times: list[float],
     counts.fold(np.full(count, user), np.array(tracks), np.full(count, artist), np.array(times, dtype=np.float64))
 
 
-def history(plays: list[tuple[int, int, float]], limit: int = 50) -> UserHistory:
-    """Plays as (track, artist, time)."""
+def history(plays: list[tuple[int, float]], limit: int = 50) -> Plays:
+    """Plays as (track, time)."""
     made = UserHistory(limit)
     for play in plays:
         made.append(*play)
-    return made
+    return made.plays()
 
 
 def described(
-    own: UserHistory, shared: SharedCounts, book: Discography, config: CountsConfig = CONFIG
+    own: Plays, shared: SharedCounts, book: Discography, config: CountsConfig = CONFIG
 ) -> dict[int, dict[str, float]]:
     """Inputs by name of every candidate."""
     keys, features = CandidateMaker(config).make(own, shared, book)
@@ -80,9 +91,7 @@ def test_inputs_of_a_small_history() -> None:
     book.update(np.array([A, B, C]), np.array([artist, artist, artist]), np.array([album, album, 0]))
     shared = SharedCounts(CONFIG)
     fold(shared, V, [A, D], [0.0, 60.0])  # someone else went from A to D
-    own = history(
-        [(A, artist, 0.0), (B, artist, 3600.0), (A, artist, 3660.0), (B, artist, 3720.0), (A, artist, 3780.0)]
-    )
+    own = history([(A, 0.0), (B, 3600.0), (A, 3660.0), (B, 3720.0), (A, 3780.0)])
     found = described(own, shared, book)
     assert set(found) == {A, B, C, D}
     b = found[B]
@@ -109,8 +118,8 @@ def test_a_cold_track_of_a_much_played_artist_is_a_candidate_long_after_the_arti
     others = [key_of(f"o{n}") for n in range(30)]
     book = Discography()
     book.update(np.array([A, B]), np.array([artist, artist]), np.zeros(2, np.int64))
-    plays = [(A, artist, float(n)) for n in range(5)]
-    plays += [(track, key_of(f"artist of {track}"), 10.0 + n) for n, track in enumerate(others)]
+    book.update(np.array(others), keys_of(f"artist of {track}" for track in others), np.zeros(30, np.int64))
+    plays = [(A, float(n)) for n in range(5)] + [(track, 10.0 + n) for n, track in enumerate(others)]
     found = described(history(plays), SharedCounts(CONFIG), book)
     assert found[B]["never played by anyone"] == 1
     none = CountsConfig(history=50, fresh=0)
@@ -120,7 +129,7 @@ def test_a_cold_track_of_a_much_played_artist_is_a_candidate_long_after_the_arti
 def test_a_withdrawn_track_is_no_candidate_until_it_comes_back() -> None:
     book = Discography()
     book.update(np.array([A, B]), np.array([C, C]), np.array([0, 0]))
-    own, shared = history([(A, C, 0.0), (B, C, 1.0)]), SharedCounts(CONFIG)
+    own, shared = history([(A, 0.0), (B, 1.0)]), SharedCounts(CONFIG)
     book.withdraw(np.array([A]))
     assert set(described(own, shared, book)) == {B}
     book.update(np.array([A]), np.array([C]), np.array([0]))
@@ -132,26 +141,26 @@ def test_a_track_that_changes_its_artist_leaves_the_old_one() -> None:
     book.update(np.array([A, B, C]), np.array([old, old, old]), np.zeros(3, np.int64))
     book.update(np.array([B]), np.array([new]), np.zeros(1, np.int64))
     assert book.artist_of(B) == new
-    found = described(history([(A, old, 0.0)]), SharedCounts(CONFIG), book)
+    found = described(history([(A, 0.0)]), SharedCounts(CONFIG), book)
     assert set(found) == {A, C}
     assert found[C]["log tracks of the artist not played"] == pytest.approx(np.log(2))
 
 
 def test_most_played_tracks_that_are_not_new_are_candidates() -> None:
     config = CountsConfig(history=50, newest=2, favourites=1, followed=0, ruled=0, unheard=0, fresh=0)
-    own = history([(A, 0, 0.0), (B, 0, 1.0), (A, 0, 2.0), (C, 0, 3.0), (D, 0, 4.0)])
+    own = history([(A, 0.0), (B, 1.0), (A, 2.0), (C, 3.0), (D, 4.0)])
     assert set(described(own, SharedCounts(config), Discography(), config)) == {C, D, A}
 
 
 def test_tracks_asked_for_are_described_and_no_plays_have_no_candidates() -> None:
     maker = CandidateMaker(CONFIG, extra=1)
     shared, book = SharedCounts(CONFIG), Discography()
-    keys, _ = maker.make(history([(A, 0, 0.0)]), shared, book, extra=np.array([D]))
+    keys, _ = maker.make(history([(A, 0.0)]), shared, book, extra=np.array([D]))
     assert set(keys.tolist()) == {A, D}
-    assert len(maker.make(UserHistory(5), shared, book)[0]) == 0
-    batch = maker.batch([history([(A, 0, 0.0)]), UserHistory(5)], shared, book)
-    assert batch.counts.tolist() == [1, 0]
-    assert (batch.keys[1] == 0).all()
+    assert len(maker.make(NO_PLAYS, shared, book)[0]) == 0
+    batch = maker.batch([history([(A, 0.0)]), NO_PLAYS], shared, book)
+    assert batch.starts.tolist() == [0, 1, 1]
+    assert (batch.keys[1:] == 0).all()
 
 
 def test_key_index_finds_rows_in_order_of_addition() -> None:

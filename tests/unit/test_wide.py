@@ -37,7 +37,9 @@ def test_join_adds_scores_to_candidates_and_an_offset_to_the_others() -> None:
     head = head_of(2.0)
     head.deep.fill_(0.5)
     head.others.fill_(-7.0)
-    wide = WideInputs(torch.tensor([[2, -1, 0]]), torch.tensor([[[1.0], [9.0], [3.0]]]))
+    wide = WideInputs.of(
+        torch.zeros(3, dtype=torch.int64), torch.tensor([2, -1, 0]), torch.tensor([[1.0], [9.0], [3.0]])
+    )
     joined = head.join(torch.tensor([[1.0, 2.0, 3.0, -torch.inf]]), wide)
     assert joined.tolist() == [[0.5 + 6.0, 1.0 - 7.0, 1.5 + 2.0, -torch.inf]]
 
@@ -45,7 +47,7 @@ def test_join_adds_scores_to_candidates_and_an_offset_to_the_others() -> None:
 def test_an_untrained_head_changes_nothing() -> None:
     network = model(SMALL)
     logits = torch.randn(2, 5)
-    wide = WideInputs(torch.tensor([[0, 3], [1, -1]]), torch.rand(2, 2, SMALL.wide_inputs))
+    wide = WideInputs.of(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, -1]), torch.rand(4, SMALL.wide_inputs))
     assert torch.equal(network.join(logits, wide), logits)
     assert torch.equal(network.join(logits, None), logits)
 
