@@ -341,10 +341,9 @@ class StreamApp(faust.App):
         partition = partition_for(user_id.encode(), self.settings.partitions)
         if partition not in self.pipeline.partitions:
             return 404, {"error": f"user {user_id!r} is in partition {partition}, which another worker serves"}
-        return await asyncio.get_running_loop().run_in_executor(self.pipeline.infer, self._list, partition, user_id, n)
+        return await self.pipeline.beside(self._list, partition, user_id, n)
 
     def _list(self, partition: int, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
-        self.step.idle()
         assert self.step.recommender is not None
         entries = self.step.window(partition, user_id).entries[-self.settings.window :]
         if not entries:

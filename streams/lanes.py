@@ -54,7 +54,7 @@ class Lane:
                 **config,
                 **PRODUCER,
                 "transactional.id": f"{group}-{partition}",
-                "linger.ms": 100,  # commit flushes at once; until then nothing is sent piecemeal
+                "linger.ms": 5,  # less, and a batch goes out piecemeal; more may be slept out, flush or not
                 "transaction.timeout.ms": 60_000,
             }
         )

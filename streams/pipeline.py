@@ -1,9 +1,9 @@
 """The bounded micro-batcher between Faust's events and the lanes.
 
-The event loop only collects and acknowledges. Model calls run on one thread, transactions on others, so that the next
-batch is inferred while the last is committed, and under load the batch after it lies ready for the model's thread. A
-lane has one transaction at a time, which keeps its order; what is inferred meanwhile waits for the next, which takes
-it all.
+The event loop only collects and acknowledges. One thread reads the plays of a batch and gathers what the model needs
+for them, another calls the model, others commit: at any time one batch is being gathered, the one before it ranked, and
+those before that committed. A lane has one transaction at a time, which keeps its order; what is inferred meanwhile
+waits for the next, which takes it all.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -74,16 +74,23 @@ class _Taken:
     result: Result | None = None
 
 
-class Step(Protocol):
-    """The logic between records and outputs; runs on the inference thread."""
+Answer = Callable[[], dict[int, Result]]  # what follows from a batch, by lane; called on the model's thread
 
-    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]: ...
+
+class Step(Protocol):
+    """The logic between records and outputs; runs on the asking thread, but for what `ask` returns."""
+
+    def ask(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> Answer:
+        """Read the records and gather what the model needs; the answers are called in the order of the questions."""
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop what is cached of partitions that are no longer ours or whose last batch failed."""
 
+    def news(self) -> bool:
+        """Whether something arrived beside the plays (features, models)."""
+
     def idle(self) -> None:
-        """Take in what arrived beside the plays (features, models)."""
+        """Take it in; nothing that was asked is unanswered meanwhile."""
 
     def ready(self) -> bool:
         """Whether plays can be handled (a model is there)."""
@@ -107,7 +114,8 @@ class Pipeline:
         self._waiting = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
-        self.infer = ThreadPoolExecutor(1, "infer")
+        self._asking = ThreadPoolExecutor(1, "ask")
+        self._infer = ThreadPoolExecutor(1, "infer")
         self.io = ThreadPoolExecutor(threads, "commit")
         self.lost: set[int] = set()
         self._held: set[int] = set()  # somebody works on the lane, or waits for it
@@ -181,7 +189,7 @@ class Pipeline:
                 continue
             self._work.clear()
             if not await self._woken(0.05):
-                await self._call(self._step.idle)
+                await self._call(self._take_in)
 
     async def _woken(self, seconds: float) -> bool:
         """Whether there is work before the time is over. (wait_for may swallow a cancellation in Python 3.11.)"""
@@ -225,7 +233,8 @@ class Pipeline:
         """Infer one batch and leave its results to the lanes' commits."""
         events = [event for taken in batch.values() for event in taken.events]
         try:
-            results = await self._call(self._step, {p: self._lanes[p] for p in batch}, events)
+            answer = await self._call(self._ask, {p: self._lanes[p] for p in batch}, events)
+            results = await asyncio.wrap_future(answer)
             for partition, taken in batch.items():
                 taken.result = results[partition]
                 if partition not in self._committing and partition not in self.lost:
@@ -302,10 +311,25 @@ class Pipeline:
             pending.clear()
         self._room.set()
 
+    async def beside(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function between two batches, with all that arrived taken in."""
+        await self._call(self._take_in)
+        return await self._call(function, *args)
+
+    def _ask(self, lanes: Mapping[int, Lane], events: Sequence[SourceEvent]) -> "Future[dict[int, Result]]":
+        self._take_in()
+        return self._infer.submit(self._step.ask(lanes, events))
+
+    def _take_in(self) -> None:
+        if self._step.news():
+            self._infer.submit(lambda: None).result()  # what is being answered must not change under the model
+            self._step.idle()
+
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.infer, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._asking, function, *args)
 
     def close(self) -> None:
         """Stop the threads."""
-        self.infer.shutdown(wait=True, cancel_futures=True)
+        self._asking.shutdown(wait=True, cancel_futures=True)
+        self._infer.shutdown(wait=True, cancel_futures=True)
         self.io.shutdown(wait=True, cancel_futures=True)

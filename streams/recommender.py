@@ -1,10 +1,12 @@
 """One model over one catalogue: windows in, ranked lists with reasons out. Pure logic, no Kafka.
 
 Every model call has one shape (`WINDOW_BATCH` windows, `TRACK_BATCH` tracks), so a list does not depend on what else
-was in its batch. Not thread-safe: one thread calls it.
+was in its batch. A call has two halves, so that one batch can be gathered while another is ranked: `ask`, on any one
+thread, and `answer`, on any other. `sync` must not run while something that was asked is still to be answered.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, st
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
 from msam.network.ranked import Call, Inputs, eager, traced
-from msam.network.sides import TrackSide
+from msam.network.sides import TrackSide, UserSide
 from msam.network.wide import WideInputs
 from msam.simf import SiMFState
 from streams import avro
@@ -38,6 +40,14 @@ _WORDS_KEPT = 4096  # encoded profiles that are remembered
 
 class ModelError(MsamError):
     """A model's answer is not usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model call with all that it needs."""
+
+    inputs: Inputs
+    count: int  # of its windows that are queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +90,19 @@ class Recommender:
         self._side: TrackSide = encode_tracks(self.model, self._inputs([Track("")])).head(0).grown(width)
         self._rows = torch.zeros(width, self.model.config.state)
         self._units = torch.zeros(width, self.model.config.state)
-        nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
-        self._users = nobody.select(torch.zeros(1 + _WORDS_KEPT, dtype=torch.int64))  # the first stays nobody
+        self._users = self._nobody()
         self._place(self._tracks, list(range(self.trained)))
         self._n = n
         self._fast = half_recurrent(self.model) if half else self.model
         self._calls: dict[int, Call] = {}
+        self._gathering = threading.Lock()
         self._compile()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the catalogue has changed since `sync`."""
+        catalogue = self._catalogue
+        return catalogue.behind(self._position) > 0 or catalogue.version != self.catalogue_version
 
     @property
     def counts_version(self) -> int:
@@ -198,18 +214,25 @@ class Recommender:
 
     def prepare(self, queries: Sequence[Query], n: int) -> list[Made]:
         """`recommend`, the model's part done: each list is put into words or bytes later, on any thread."""
-        lists: list[Made] = []
-        for start in range(0, len(queries), WINDOW_BATCH):
-            lists.extend(self._call(queries[start : start + WINDOW_BATCH], n))
-        return lists
+        return [made for asked in self.ask(queries) for made in self.answer(asked, n)]
 
-    def _call(self, queries: Sequence[Query], n: int) -> list[Made]:
+    def ask(self, queries: Sequence[Query]) -> list[Asked]:
+        """The calls that answer the queries, in their order."""
+        parts = (queries[start : start + WINDOW_BATCH] for start in range(0, len(queries), WINDOW_BATCH))
+        return [self._ask(part) for part in parts]
+
+    def _ask(self, queries: Sequence[Query]) -> Asked:
         size = self.model.config.window
         windows = [[row for t in query.tracks if (row := self.index.get(t)) is not None][-size:] for query in queries]
         shape = next(shape for shape in sorted(self._calls) if shape >= len(queries))
-        window = stack_windows(windows, size, shape)
-        call = self._calls[shape] if n == self._n else eager(self._fast, min(n, len(self._side)))
-        found = call(self._inputs_of(window, queries))
+        with self._gathering:  # what candidates are gathered in is used for every play
+            return Asked(self._inputs_of(stack_windows(windows, size, shape), queries), len(queries))
+
+    def answer(self, asked: Asked, n: int) -> list[Made]:
+        """The top n of each of its queries."""
+        window = asked.inputs.window
+        call = self._calls[len(window)] if n == self._n else eager(self._fast, min(n, len(self._side)))
+        found = call(asked.inputs)
         # From here on only numpy: every torch operation lets go of Python's lock and may wait for it again.
         answers = Answers(
             window.numpy(),
@@ -218,7 +241,12 @@ class Recommender:
         )
         if np.isnan(answers.found.scores).any() and not self._silent.all():
             raise ModelError(f"model {self.version}: the scores are not numbers")
-        return [Made(answers, b) for b in range(len(queries))]
+        return [Made(answers, b) for b in range(asked.count)]
+
+    def _nobody(self) -> UserSide:
+        """A table of users without profiles, of whom the first stays one."""
+        nobody = encode_users(self.model, UserInputs.build([None], self.model.config))
+        return nobody.select(torch.zeros(1 + _WORDS_KEPT, dtype=torch.int64))
 
     def _profile(self, query: Query) -> int:
         """The query's row in the table of users."""
@@ -229,6 +257,7 @@ class Recommender:
             side = encode_users(self.model, UserInputs.build([query.profile_vectors], self.model.config))
             if len(self._profiles) >= _WORDS_KEPT:
                 self._profiles.clear()
+                self._users = self._nobody()  # the one before may still be ranked with
             row = self._profiles[query.profile] = 1 + len(self._profiles)
             self._users.put(row, side)
         return row

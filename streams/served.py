@@ -112,6 +112,11 @@ class ModelWatch:
         return self.serving is not None or self._next is not None
 
     @property
+    def waiting(self) -> bool:
+        """Whether there is a model to go over to."""
+        return self._next is not None
+
+    @property
     def simf(self) -> SiMFState | None:
         """The SiMF of the newest model, by which new tracks are warm-started; None before the first."""
         return self._simf

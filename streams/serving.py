@@ -1,4 +1,7 @@
-"""From consumed plays to what has to be published: decode, window, list. Runs on the model's thread, sends nothing."""
+"""From consumed plays to what has to be published: decode, window, list. Sends nothing.
+
+One thread calls it, and owns all that it remembers; only the answer that `ask` returns is called on the model's thread.
+"""
 
 import logging
 import time
@@ -16,10 +19,10 @@ from streams.lists import Made
 from streams.metrics import Metrics
 from streams.outgoing import Out
 from streams.partitioner import partition_for
-from streams.pipeline import Result, SourceEvent, SourceMessage
+from streams.pipeline import Answer, Result, SourceEvent, SourceMessage
 from streams.profiles import Profile
 from streams.recent import Recent
-from streams.recommender import Query, Recommender
+from streams.recommender import Asked, Query, Recommender
 from streams.records import Play, Recommendation, Source, TrackFeature
 from streams.serialization import Registry, decode, encode
 from streams.served import ModelWatch
@@ -81,6 +84,10 @@ class PlayStep:
         """Whether there is a model; until then plays wait in their topic."""
         return self._watch.available
 
+    def news(self) -> bool:
+        """Whether there is a new model, or the catalogue has changed."""
+        return self._watch.waiting or (self.recommender is not None and self.recommender.behind)
+
     def idle(self) -> None:
         """Take in new models and track features."""
         found = self._watch.take()
@@ -103,10 +110,10 @@ class PlayStep:
         self._histories.forget(partitions)
         self._sighted.clear()
 
-    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
-        """Outputs of every lane for its records of the batch, in order."""
+    def ask(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> Answer:
+        """Read the records of a batch; the answer has the outputs of every lane for them, in order."""
         started = time.perf_counter()
-        self.idle()
+        assert self.recommender is not None
         results = {partition: Result() for partition in lanes}
         asked: list[_Asked] = []
         answers: list[tuple[SourceMessage, MsamError | None]] = []
@@ -123,7 +130,24 @@ class PlayStep:
                 answers.append((message, None))
             except MsamError as error:
                 answers.append((message, error))
-        lists = iter(zip(asked, self._lists(asked), strict=True))
+        self._metrics.batch.observe(len(batch))
+        calls: list[Asked] = []
+        try:
+            calls = self.recommender.ask([question.query for question in asked])
+        except Exception:
+            log.exception("no candidates could be gathered for a batch; its plays are tried one by one")
+        return partial(self._answers, started, self.recommender, results, answers, asked, calls)
+
+    def _answers(
+        self,
+        started: float,
+        recommender: Recommender,
+        results: dict[int, Result],
+        answers: Sequence[tuple[SourceMessage, MsamError | None]],
+        asked: Sequence[_Asked],
+        calls: Sequence[Asked],
+    ) -> dict[int, Result]:
+        lists = iter(zip(asked, self._lists(recommender, asked, calls), strict=True))
         now = time.time()
         for message, wrong in answers:
             result = results[message.partition]
@@ -134,10 +158,9 @@ class PlayStep:
             if isinstance(answer, MsamError):
                 result.outs.append(self._dead(message, answer))
             else:
-                result.outs.append(self._answer(question, answer))
+                result.outs.append(self._answer(recommender, question, answer))
                 self._metrics.plays.inc()
                 self._metrics.delay.observe(max(now - message.timestamp, 0.0))
-        self._metrics.batch.observe(len(batch))
         self._metrics.infer.observe(time.perf_counter() - started)
         return results
 
@@ -194,31 +217,31 @@ class PlayStep:
         sighting = Out(topics.TRACK_FEATURES, feature.key.encode(), encode(feature), 0)
         result.outs.append(lambda: sighting)
 
-    def _lists(self, asked: Sequence[_Asked]) -> list[Made | MsamError]:
-        assert self.recommender is not None
-        queries = [question.query for question in asked]
-        try:
-            return list(self.recommender.prepare(queries, self._n))
-        except Exception:
-            log.exception("the model failed on a batch; its plays are tried one by one")
-        lists: list[Made | MsamError] = []
-        for query in queries:
+    def _lists(
+        self, recommender: Recommender, asked: Sequence[_Asked], calls: Sequence[Asked]
+    ) -> list[Made | MsamError]:
+        if calls or not asked:
             try:
-                lists.extend(self.recommender.prepare([query], self._n))
+                return [made for call in calls for made in recommender.answer(call, self._n)]
+            except Exception:
+                log.exception("the model failed on a batch; its plays are tried one by one")
+        lists: list[Made | MsamError] = []
+        for question in asked:
+            try:
+                lists.extend(recommender.prepare([question.query], self._n))
             except Exception as error:
-                lists.append(ModelFailed(f"model {self.recommender.version} failed on this play: {error!r}"))
+                lists.append(ModelFailed(f"model {recommender.version} failed on this play: {error!r}"))
         return lists
 
-    def _answer(self, question: _Asked, made: Made) -> Callable[[], Out]:
-        assert self.recommender is not None
+    def _answer(self, recommender: Recommender, question: _Asked, made: Made) -> Callable[[], Out]:
         message, play = question.message, question.play
         source = Source(topics.PLAYS, message.partition, message.offset, play.played_at, play.track_id)
         blank = Recommendation(
             play.user_id,
             (),
-            self.recommender.version,
-            self.recommender.catalogue_version,
-            self.recommender.counts_version,
+            recommender.version,
+            recommender.catalogue_version,
+            recommender.counts_version,
             question.profile.version,
             source,
         )

@@ -58,8 +58,9 @@ class Window:
 
         Exact while at most `slack` plays of the user lie beyond that offset.
         """
-        seen = [e for e in self.entries if e.partition != partition or e.offset <= offset]
-        return tuple(seen[-k:])
+        if not self.beyond(partition, offset):
+            return self.entries[-k:]
+        return tuple([e for e in self.entries if e.partition != partition or e.offset <= offset][-k:])
 
     def beyond(self, partition: int, offset: int) -> int:
         """How many plays of the window came after `offset` of `partition`."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streams.lanes import Lane, LaneFenced
 from streams.outgoing import Out
-from streams.pipeline import Pipeline, Result, SourceEvent
+from streams.pipeline import Answer, Pipeline, Result, SourceEvent
 
 T = TypeVar("T")
 
@@ -90,7 +90,10 @@ class Echo:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def __call__(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
+    def ask(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> Answer:
+        return partial(self.answer, lanes, batch)
+
+    def answer(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> dict[int, Result]:
         self.running += 1
         assert self.gate.wait(10)
         self.running -= 1
@@ -107,8 +110,12 @@ class Echo:
     def forget(self, partitions: Iterable[int]) -> None:
         self.forgotten.append(list(partitions))
 
+    def news(self) -> bool:
+        return True
+
     def idle(self) -> None:
         self.idles += 1
+        assert not self.running
 
     def ready(self) -> bool:
         return self.is_ready

@@ -145,7 +145,9 @@ class Service:
     def answer(self, batch: Sequence[Event], marks: dict[int, int] | None = None) -> dict[int, Made]:
         partitions = sorted({event.message.partition for event in batch})
         lanes = {p: cast(Lane, At(p, (marks or {}).get(p, -1))) for p in partitions}
-        results = self.step(lanes, cast(Sequence[SourceEvent], batch))
+        if self.step.news():
+            self.step.idle()
+        results = self.step.ask(lanes, cast(Sequence[SourceEvent], batch))()
         return {partition: Made.of(result) for partition, result in results.items()}
 
 
