@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.local_kafka import LocalKafka
 from tests.chaos.fleet import Slot
@@ -20,6 +20,15 @@ from tests.chaos.observer import Observer
 PATIENCE = 300.0  # seconds until a fault counts as not recovered from; how long it took is reported
 FEW, CROWD = 60, 600  # plays that wait in a system that is well, and in one that is given time to catch up
 Found = dict[str, Any]
+
+
+class Frozen(NamedTuple):
+    """A stopped worker."""
+
+    since: float  # monotonic
+    mark: dict[int, int]  # where plays ended, by partition
+    partitions: list[int]  # the worker's
+    flying: int  # plays of these that were not answered
 
 
 @dataclass
@@ -61,11 +70,19 @@ class Field:
         """A worker that serves partitions."""
         return self.random.choice([slot for slot in self.slots[:2] if slot.partitions()])
 
-    def await_flight(self, partitions: list[int]) -> None:
-        """Return at a moment at which plays of these partitions are on their way."""
-        deadline = time.monotonic() + 10
-        while not self.observer.waiting(partitions) and time.monotonic() < deadline:
-            time.sleep(0.001)
+    def freeze(self, victim: Slot) -> "Frozen":
+        """SIGSTOP at a moment at which plays of the victim's partitions are on their way."""
+        mine, deadline = victim.partitions(), time.monotonic() + 10
+        while True:
+            while not self.observer.waiting(mine) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            since, mark = time.monotonic(), self.observer.mark()
+            victim.pause()
+            time.sleep(0.3)  # what was committed before is read meanwhile
+            flying = sum(max(mark[p] - self.observer.answered[p], 0) for p in mine)
+            if flying or since > deadline:
+                return Frozen(since, mark, mine, flying)
+            victim.resume()
 
     def recovery(
         self, since: float, mark: dict[int, int], partitions: Iterable[int], timeout: float = PATIENCE
@@ -91,21 +108,11 @@ def _ready(slot: Slot) -> bool:
         return False
 
 
-def _killed(field: Field, victim: Slot) -> tuple[float, dict[int, int], list[int], int]:
-    """SIGKILL while plays are on their way: when, where plays ended, the partitions, and how many were in flight."""
-    mine = victim.partitions()
-    field.await_flight(mine)
-    since, mark = time.monotonic(), field.observer.mark()
-    victim.kill()
-    time.sleep(0.3)  # what was committed before is read meanwhile
-    flying = sum(max(mark[p] - field.observer.answered[p], 0) for p in mine)
-    return since, mark, mine, flying
-
-
 def kill(field: Field) -> Found:
     """kill -9 of one of two workers; the other takes over, or the same comes back at once."""
     victim = field.victim()
-    since, mark, mine, flying = _killed(field, victim)
+    since, mark, mine, flying = field.freeze(victim)
+    victim.kill()
     back = field.random.random() < 0.5
     if back:
         victim.start()
@@ -117,13 +124,8 @@ def kill(field: Field) -> Found:
 def zombie(field: Field) -> Found:
     """SIGSTOP beyond the session, so that the other takes over; SIGCONT while it takes the partitions for its own."""
     victim = field.victim()
-    mine = victim.partitions()
-    field.await_flight(mine)
-    since, mark = time.monotonic(), field.observer.mark()
-    victim.pause()
+    since, mark, mine, flying = field.freeze(victim)
     try:
-        time.sleep(0.3)
-        flying = sum(max(mark[p] - field.observer.answered[p], 0) for p in mine)
         seconds = field.recovery(since, mark, mine)
     finally:
         victim.resume()
@@ -161,7 +163,8 @@ def rebalance(field: Field) -> Found:
 def rocksdb_loss(field: Field) -> Found:
     """kill -9, and the worker's disk is gone: what it held is rebuilt from the changelog."""
     victim = field.victim()
-    since, mark, mine, flying = _killed(field, victim)
+    since, mark, mine, flying = field.freeze(victim)
+    victim.kill()
     victim.lose_disk()
     victim.start()
     seconds = field.recovery(since, mark, mine)
@@ -181,9 +184,7 @@ def cut(field: Field) -> Found:
 def silence(field: Field) -> Found:
     """Nothing passes on a worker's line for longer than a session; then all that was on its way arrives, late."""
     victim = field.victim()
-    mine = victim.partitions()
-    field.await_flight(mine)
-    since, mark = time.monotonic(), field.observer.mark()
+    since, mark, mine = time.monotonic(), field.observer.mark(), victim.partitions()
     victim.proxy.set("silent")
     try:
         seconds = field.recovery(since, mark, mine)
