@@ -16,6 +16,7 @@ from msam.features.text import TextEncoder
 from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
+from streams.channels import withdrawn
 from streams.erasure import Eraser
 from streams.errors import NotReady
 from streams.feeds import TopicFeed
@@ -182,6 +183,7 @@ class StreamApp(faust.App):
 
     def _on_model(self, key: bytes, value: bytes | None, offset: int) -> None:
         self.watch.on_record(key, None if value is None else decode(ModelVersion, value))
+        self.metrics.rolled_back.set(sum(map(withdrawn, self.watch.versions.values())))
 
     def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
         if value is not None and self.forgotten.fold(key) and self.pipeline is not None:
