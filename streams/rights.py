@@ -12,6 +12,7 @@ from streams.findings import Finding, rights
 
 Config = Mapping[str, str]
 _TIMEOUT = 30.0
+_ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
 #: What workers, trainers and operators need of every topic of ours; docs/operations.md says the same.
 TOPIC = ("READ", "WRITE", "DESCRIBE_CONFIGS")
 
@@ -39,10 +40,13 @@ def _found(
     future: "Future[Any]", user: str, resource: str, name: str, needed: Sequence[str], refused: int
 ) -> list[Finding]:
     try:
-        operations = future.result(_TIMEOUT).authorized_operations
+        operations = future.result().authorized_operations  # the request has a timeout of its own
     except KafkaException as error:
-        # Anything else (it does not exist yet) is for others to find.
-        return rights(user, resource, name, needed, None) if error.args[0].code() == refused else []
+        if error.args[0].code() == refused:
+            return rights(user, resource, name, needed, None)
+        if error.args[0].code() in _ABSENT:
+            return []  # that is for others to find
+        raise
     return [] if operations is None else rights(user, resource, name, needed, {one.name for one in operations})
 
 

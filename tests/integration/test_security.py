@@ -218,6 +218,7 @@ def test_who_may_not_does_not(guarded: Guarded, tmp_path: Path) -> None:
 def wrong_rights(guarded: Guarded, **changes: str) -> set[str]:
     """What the doctor says that a user may not do."""
     done = guarded.msam("doctor", "--seconds", "1", "--json", **changes)
+    assert done.stdout, done.stderr
     findings = json.loads(done.stdout)["findings"]
     found = {f["text"].partition(" may not ")[2] for f in findings if f["check"] == "rights" and not f["ok"]}
     assert not found or (done.returncode, done.stderr) == (

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import threading
 from math import sqrt
 
 import pytest
 from scipy.stats import t as student
 
 from streams.channels import NotPromoted, on_trial, withdrawal, withdrawn
+from streams.commands.trainer import trainer
 from streams.prequential import Rule, Scores, Tally, compare
 from streams.records import Item, ModelVersion, Reasons, Recommendation, Source
+from streams.trainer import NothingToTrain, Trainer
 
 RULE = Rule(margin=0.02, plays=1000, alpha=0.001)
 
@@ -124,6 +127,35 @@ def test_a_few_listeners_who_play_much_are_not_many_plays() -> None:
         live.add(user, False)
     found = compare(live, before, RULE)
     assert found is not None and found.before - found.rate == 0.5 and not found.worse
+
+
+def test_the_trainer_watches_beside_its_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules, seen = [], threading.Event()
+
+    def watch(config: object, rule: Rule, say: object) -> None:
+        rules.append(rule)
+        seen.set()
+
+    def nothing(trainer: Trainer) -> ModelVersion:
+        raise NothingToTrain("nothing new")
+
+    def pause(seconds: float) -> None:
+        assert seen.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("streams.watch.watch", watch)
+    monkeypatch.setattr(Trainer, "once", nothing)
+    monkeypatch.setattr("streams.commands.trainer.time.sleep", pause)
+    monkeypatch.setattr("os.nice", lambda by: 0)
+    monkeypatch.setenv("MSAM_ROLLBACK_MARGIN", "0.05")
+    with pytest.raises(KeyboardInterrupt):
+        trainer(bootstrap="127.0.0.1:9", every="1h")
+    assert rules == [Rule(margin=0.05, plays=1000, alpha=0.001)]
+    monkeypatch.setenv("MSAM_ROLLBACK_PLAYS", "0")
+    seen.set()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(bootstrap="127.0.0.1:9", every="1h")
+    assert len(rules) == 1, "switched off"
 
 
 VERSIONS = {"a": ModelVersion("a"), "b": ModelVersion("b", parent="a", metrics={"tracks": 3.0})}
