@@ -1,6 +1,8 @@
 """`msam models list|promote|rollback|verify|watch`: versions, with metrics and state, and which one is live."""
 
 import json
+import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,13 +124,14 @@ def verify(
 
 
 @app.command()
-def watch(bootstrap: Bootstrap = None) -> None:
+def watch(
+    bootstrap: Bootstrap = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line for what is said.")] = False,
+) -> None:
     """Score every list by its listener's next play, and roll live back when its version proves worse; does not end.
 
     `msam trainer` does so too, beside its trainings.
     """
-    import sys
-
     from streams.settings import load_settings
     from streams.watch import watch as follow
 
@@ -136,7 +139,12 @@ def watch(bootstrap: Bootstrap = None) -> None:
     rule = settings.rollback()
     if rule is None:
         raise ConfigError("MSAM_ROLLBACK_PLAYS is 0: versions are never rolled back by themselves")
-    follow(config, rule, lambda text: print(text, file=sys.stderr, flush=True))
+
+    def say(text: str) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "message": text}) if as_json else text
+        print(line, file=sys.stdout if as_json else sys.stderr, flush=True)
+
+    follow(config, rule, say)
 
 
 def _move(bootstrap: str | None, as_json: bool, channel: str, aim: "Aim", decide: "Make") -> None:

@@ -62,7 +62,7 @@ def replay(
         _cut_over(load_settings(bootstrap=bootstrap), to_topic, execute, wait, as_json)
         return
     if start is None:
-        raise ConfigError("--from is missing: where the replay begins")
+        raise typer.BadParameter("it says where the replay begins", param_hint="--from")
     only = None if users is None else _ids(users)
     first, last = bound(start), None if stop is None else bound(stop)
     if isinstance(first, float) and isinstance(last, float) and last <= first:

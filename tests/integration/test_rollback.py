@@ -64,7 +64,7 @@ def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path
         places.extend(system.play([next(plays) for _ in range(count)]))
 
     env = {**system.env, "MSAM_ROLLBACK_PLAYS": str(PLAYS), "MSAM_ROLLBACK_MARGIN": "0.05"}
-    command = [sys.executable, "-m", "streams.cli", "models", "watch"]
+    command = [sys.executable, "-m", "streams.cli", "models", "watch", "--json"]
     with log.open("wb") as out, Answers(system.config) as answers:
         watch = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
         try:
