@@ -1,4 +1,4 @@
-"""Looks at what `msam doctor` judges: topics, records, groups, registry, disks, the live model. Reads only."""
+"""Looks at what `msam doctor` judges: topics, records, groups, registry, disks, the live model. Changes nothing."""
 
 import shutil
 import time

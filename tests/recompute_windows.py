@@ -394,7 +394,8 @@ def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozen
         kinds[difference["kind"]] += 1
     return {
         "plays": len(log["plays"]),
-        "recommendations": len(log["lists"]),
+        "recommendations": sum(not one["replayed"] for one in log["lists"]),
+        "replayed": sum(bool(one["replayed"]) for one in log["lists"]),
         "dead_letters": len(log["letters"]),
         "users": len(windows_of(log["plays"], 1)),
         "windows": len(log["windows"]),
