@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streams import topics
 from streams.errors import MsamError
@@ -90,36 +90,42 @@ def request(config: Config, topic: str, wait: float = 60.0) -> tuple[Counts, lis
 # -- in the worker --------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cutover:
-    """One partition's share, to be run on its lane between two batches."""
+    """One partition's share, to be run on its lane between two batches, while the partition's plays wait.
+
+    `lists` are due by the windows beside them; whether a window is still the same is quickly seen.
+    """
 
     topic: str
     windows: TableStore
     forgotten: Container[str]
-    replayed: Newest = field(default_factory=dict)
+    lists: Mapping[str, tuple[bytes, bytes]]  # listener -> list, window
+    replayed: int  # listeners
+
+    @classmethod
+    def prepare(
+        cls, topic: str, partition: int, replayed: Newest, windows: TableStore, forgotten: Container[str]
+    ) -> "Cutover":
+        """Look at the windows of a partition's listeners as they stand."""
+        seen = {user: data for user in replayed if (data := windows.get(partition, user.encode())) is not None}
+        last = {user: decode_window(data).last_offset(partition) for user, data in seen.items()}
+        lists = {user: (value, seen[user]) for user, value in due(replayed, last, forgotten).items()}
+        return cls(topic, windows, forgotten, lists, len(replayed))
 
     def __call__(self, lane: Lane) -> None:
-        """Publish the lists that are due and the record that it is done, in one transaction. Blocking."""
-        lists = due(self.replayed, self._answered(lane.partition), self.forgotten)
+        """Publish the lists that are due still and the record that it is done, in one transaction. Blocking."""
         headers = ((REPLAYED, self.topic.encode()),)
         outs = [
-            Out(topics.RECOMMENDATIONS, user.encode(), value, lane.partition, headers) for user, value in lists.items()
+            Out(topics.RECOMMENDATIONS, user.encode(), value, lane.partition, headers)
+            for user, (value, window) in self.lists.items()
+            if user not in self.forgotten and self.windows.get(lane.partition, user.encode()) == window
         ]
-        counts = Counts(len(lists), len(self.replayed) - len(lists))
+        counts = Counts(len(outs), self.replayed - len(outs))
         key = CUTOVER + f"{self.topic}/{lane.partition}".encode()
         done = Out(topics.OPERATIONS, key, _value(swapped=counts.swapped, left=counts.left), 0)
         lane.commit([*outs, done], {}, lane.mark)
         log.info("partition %d: %s of %s swapped in", lane.partition, counts, self.topic)
-
-    def _answered(self, partition: int) -> dict[str, int]:
-        """Who of the replay has a window, and which play was answered last."""
-        found = {}
-        for user in self.replayed:
-            data = self.windows.get(partition, user.encode())
-            if data is not None:
-                found[user] = decode_window(data).last_offset(partition)
-        return found
 
 
 def asked_for(key: bytes) -> bool:
@@ -140,7 +146,7 @@ def pending(config: Config, partition: int, windows: TableStore, forgotten: Cont
     for topic, done in operations.cutovers.items():
         if partition not in done:
             try:
-                yield Cutover(topic, windows, forgotten, newest(config, topic, {partition}))
+                yield Cutover.prepare(topic, partition, newest(config, topic, {partition}), windows, forgotten)
             except MsamError as error:
                 log.error("partition %d: %s is not swapped in: %s", partition, topic, error)
 
