@@ -16,7 +16,7 @@ from streams.model_log import read_models
 from streams.moves import move
 from streams.prequential import METRIC, Comparison, Rule, Scores, compare
 from streams.reader import read
-from streams.records import ModelVersion, Recommendation
+from streams.records import ModelVersion, Recommendation, RecordError
 from streams.serialization import decode
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,10 @@ def follow(config: Mapping[str, str], rule: Rule, say: Callable[[str], None]) ->
         value = message.value()
         if value is None:  # somebody was forgotten
             continue
-        version = scores.add(decode(Recommendation, value))
+        try:
+            version = scores.add(decode(Recommendation, value))
+        except RecordError:  # not ours; the next one is
+            continue
         if version is not None and rule.look(scores.tallies[version].plays) is not None:
             look(config, scores, version, rule, say)
 
