@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test fuzz check chaos chaos-test format lock clean
+.PHONY: help setup demo test fuzz check chaos chaos-test soak swap format lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -51,12 +51,22 @@ KILLS ?= 10
 EACH ?= 3
 SEED ?= 1
 MINUTES ?= 90
+soak: MINUTES = 60
+RATE ?= 500
+swap: RATE = 1000
+SWAPS ?= 20
 
 chaos-test: setup ## A short chaos, then its log falsified: the witness must see it.
 	$(BIN)/python -m pytest tests/chaos
 
 chaos: setup ## Kill workers and the broker, cut lines, fill disks while plays go in, and judge the log: chaos-report.json.
 	$(BIN)/python -m tests.chaos.run --kills $(KILLS) --each $(EACH) --seed $(SEED) --minutes $(MINUTES)
+
+soak: setup ## A worker under RATE (500) plays a second for MINUTES (60): memory and descriptors must stay level: soak-report.json.
+	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) --rate $(RATE)
+
+swap: setup ## SWAPS (20) roll-backs and promotions under RATE (1000) plays a second: what they cost: swap-report.json.
+	$(BIN)/python -m tests.chaos.swap --swaps $(SWAPS) --rate $(RATE)
 
 format: setup ## Let ruff rewrite what it can.
 	$(BIN)/ruff check --fix .

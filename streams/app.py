@@ -16,6 +16,8 @@ from msam.features.text import TextEncoder
 from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
+from streams.channels import withdrawn
+from streams.cutover import Cutover, asked_for, pending
 from streams.erasure import Eraser
 from streams.errors import NotReady
 from streams.feeds import TopicFeed
@@ -182,17 +184,35 @@ class StreamApp(faust.App):
 
     def _on_model(self, key: bytes, value: bytes | None, offset: int) -> None:
         self.watch.on_record(key, None if value is None else decode(ModelVersion, value))
+        self.metrics.rolled_back.set(sum(map(withdrawn, self.watch.versions.values())))
 
     def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
-        if value is not None and self.forgotten.fold(key) and self.pipeline is not None:
-            asyncio.run_coroutine_threadsafe(self._erase(), self._events)
+        if value is None or self.pipeline is None:
+            return
+        if self.forgotten.fold(key) or asked_for(key):
+            asyncio.run_coroutine_threadsafe(self._operate(), self._events)
 
-    async def _erase(self) -> None:
-        """Erase the forgotten from the partitions that are served here, each between two of its batches."""
-        assert self.pipeline is not None
-        for partition in sorted(self.pipeline.partitions):
-            if self.eraser.behind(partition):
-                await self.pipeline.exclusively(partition, self.eraser)
+    async def _operate(self) -> None:
+        """Do what operators asked for in the partitions that are served here, each between two of its batches."""
+        async with self._operating:
+            await self._recovered()
+            assert self.pipeline is not None
+            for partition in sorted(self.pipeline.partitions):
+                if self.eraser.behind(partition):
+                    await self.pipeline.exclusively(partition, self.eraser)
+                try:
+                    for work in await asyncio.to_thread(self._cutovers, partition):
+                        await self.pipeline.exclusively(partition, work)
+                except Exception:
+                    log.exception("partition %d: a replay is not swapped in; tried again with the next one", partition)
+
+    async def _recovered(self) -> None:
+        """Faust must not be recovering: it would wait for a record in the place of a commit marker of ours."""
+        while not self.should_stop and (self.rebalancing or not self._recovery().completed.is_set()):
+            await asyncio.sleep(0.05)
+
+    def _cutovers(self, partition: int) -> list[Cutover]:
+        return list(pending(self.kafka, partition, self.windows, self.forgotten))
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -205,6 +225,7 @@ class StreamApp(faust.App):
     async def on_start(self) -> None:
         """Start the feeds, the endpoint and the batchers, then Faust."""
         self._events = asyncio.get_running_loop()
+        self._operating = asyncio.Lock()
         for feed in self.feeds:
             feed.start()
         if "tracks" in self.roles:
@@ -271,7 +292,7 @@ class StreamApp(faust.App):
                 log.info("the group forms anew before partitions were taken over; what was restored is kept")
                 return
             self.pipeline.assign(lanes)
-            self.add_future(self._erase())  # of those who were named since these partitions were looked through
+            self.add_future(self._operate())  # what was asked for since, or by now of these partitions
             log.info("partitions %s: taken over in %.1f s", [x.partition for x in lanes], time.monotonic() - started)
         await super()._on_partitions_assigned(assigned, generation_id)
 

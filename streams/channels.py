@@ -7,6 +7,7 @@ writer undoes what it has not seen, and a version is never visible without the c
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from streams import topics
 from streams.errors import MsamError, NotReady
@@ -17,6 +18,7 @@ from streams.serialization import encode
 from streams.transactions import Fenced, Transactions
 
 LIVE = "live"
+_BACK = "rolled back from"
 Versions = Mapping[str, ModelVersion]
 Decide = Callable[[Versions, Versions], Sequence[ModelVersion]]
 _TRIES = 10
@@ -91,13 +93,43 @@ def earlier(versions: Versions, channels: Versions, channel: str) -> str:
 def rollback(versions: Versions, channels: Versions, channel: str) -> ModelVersion:
     """What `msam models rollback` announces. A second roll-back goes one further back, not forth again."""
     target = earlier(versions, channels, channel)
-    made = pointing(target, versions, channels, channel, f"rolled back from {channels[channel].version}")
+    made = pointing(target, versions, channels, channel, f"{_BACK} {channels[channel].version}")
     parent = versions[target].parent
-    return ModelVersion(
-        made.version,
-        channel=channel,
-        parent=parent if parent in versions else None,
-        created_at=made.created_at,
-        state="channel",
-        reason=made.reason,
-    )
+    return replace(made, parent=parent if parent in versions else None)
+
+
+def on_trial(name: str, versions: Versions, channels: Versions) -> str | None:
+    """The version that a live one is held against while its lists are scored; None where it is not on trial.
+
+    A version that was rolled back to is not: where every version does worse than before, the listeners have changed,
+    and one roll-back after the other would not help. Nor is one that somebody promoted though it had been refused,
+    or that follows such a one.
+    """
+    now = channels.get(LIVE)
+    if now is None or now.version != name or (now.reason or "").startswith(_BACK):
+        return None
+    try:
+        target = earlier(versions, channels, LIVE)
+    except NotPromoted:
+        return None
+    passed = all(one in versions and versions[one].state == "accepted" for one in (name, target))
+    return target if passed else None
+
+
+def withdrawal(
+    name: str, why: str, figures: Mapping[str, float], versions: Versions, channels: Versions
+) -> list[ModelVersion]:
+    """What is announced when a live version has proved worse: it is refused from now on, and `live` goes back.
+
+    NotPromoted where it is not on trial any more.
+    """
+    if on_trial(name, versions, channels) is None:
+        raise NotPromoted(f"{name} is not what {LIVE} was moved to last")
+    version = versions[name]
+    refused = replace(version, state="refused", reason=why, metrics={**version.metrics, **figures})
+    return [refused, rollback(versions, channels, LIVE)]
+
+
+def withdrawn(version: ModelVersion) -> bool:
+    """Whether a version was live and was rolled back because its lists were worse."""
+    return version.state == "refused" and "live_plays" in version.metrics

@@ -1,4 +1,4 @@
-"""Looks at what `msam doctor` judges: topics, records, groups, registry, disks, the live model. Reads only."""
+"""Looks at what `msam doctor` judges: topics, records, groups, registry, disks, the live model. Changes nothing."""
 
 import shutil
 import time
@@ -27,6 +27,7 @@ from streams.log_reader import bounds, key_of, read_to_end
 from streams.model_log import read_models
 from streams.records import Play
 from streams.registry import HttpRegistry, RegistryUnavailable
+from streams.rights import missing_rights
 from streams.serialization import decode
 from streams.settings import Settings
 from streams.topics import TopicError, check_topics, topic_specs
@@ -45,11 +46,18 @@ def examine(settings: Settings, seconds: float = 6.0, sampled: int = 200) -> Ite
     config = settings.kafka_config()
     specs = topic_specs(settings.partitions, settings.group)
     try:
-        differences = check_topics(config, specs)
-    except TopicError as error:
-        yield Finding("kafka", False, str(error), "start it (`msam kafka start`), or correct --bootstrap and security")
+        check_topics(config, ())  # whether anybody answers
+        user = settings.kafka_sasl_username or "this user"
+        forbidden = list(missing_rights(config, user, [spec.name for spec in specs], settings.group))
+    except (TopicError, KafkaException) as error:
+        text = str(error) if isinstance(error, TopicError) else error.args[0].str()
+        yield Finding("kafka", False, text, "start it (`msam kafka start`), or correct --bootstrap and security")
         return
     yield Finding("kafka", True, f"{config['bootstrap.servers']} answers")
+    yield from forbidden or [Finding("rights", True, f"{user} may do what workers and operators do")]
+    if any(not finding.ok for finding in forbidden):
+        return  # what cannot be read cannot be judged
+    differences = check_topics(config, specs)
     yield from topics_as_declared(len(specs), differences)
     there = {spec.name: spec for spec in specs if not any(d.startswith(f"{spec.name}: missing") for d in differences)}
     plays: list[Sampled] = []

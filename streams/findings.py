@@ -1,6 +1,6 @@
 """What `msam doctor` makes of what it has seen: pure judgements, each with what to do."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import schemas
@@ -55,6 +55,22 @@ def topics_as_declared(count: int, differences: Sequence[str]) -> list[Finding]:
         "create missing topics with `msam topics create`; correct the others with Kafka's own tools, or the setting"
     )
     return [Finding("topics", False, text, remedy) for text in differences]
+
+
+def rights(
+    user: str, resource: str, name: str, needed: Sequence[str], granted: Collection[str] | None
+) -> list[Finding]:
+    """What an ACL keeps `user` from: one finding a missing operation. `granted` None: not even to be described."""
+    missing = [operation for operation in needed if granted is None or operation not in granted]
+    return [
+        Finding(
+            "rights",
+            False,
+            f"{user} may not {operation} {resource} {name}",
+            f"kafka-acls.sh --add --allow-principal User:{user} --operation {operation} --{resource} {name}",
+        )
+        for operation in missing
+    ]
 
 
 def keys_in_place(topic: str, sample: Sequence[Sampled], partitions: int) -> Finding:

@@ -35,6 +35,15 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     return sorted(found.partitions)
 
 
+def partitions_of_topic(config: Mapping[str, str], topic: str) -> list[int]:
+    """As `partitions_of`, with a client of its own."""
+    consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
+    try:
+        return partitions_of(consumer, topic)
+    finally:
+        consumer.close()
+
+
 def watermarks(consumer: Consumer, topic: str, partition: int, patience: float = 30.0) -> tuple[int, int]:
     """First and next offset of a partition; asks again while a broker has just started or a topic was just made."""
     deadline = time.monotonic() + patience
@@ -117,11 +126,7 @@ def end_offsets(config: Mapping[str, str], topic: str) -> dict[int, int]:
 
 def record_at(config: Mapping[str, str], topic: str, partition: int, offset: int) -> Message | None:
     """The committed record at one place; None where there is none (any more)."""
-    consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})
-    try:
-        others = dict.fromkeys(partitions_of(consumer, topic), 0)
-    finally:
-        consumer.close()
+    others = dict.fromkeys(partitions_of_topic(config, topic), 0)
     if partition not in others:
         return None
     span = read_to_end(config, topic, {partition: offset}, {**others, partition: offset + 1})

@@ -28,6 +28,9 @@ class Metrics:
         self.catalogue = Gauge("msam_catalogue_version", "Version of the catalogue that is served.", registry=r)
         self.known = Gauge("msam_catalogue_tracks", "Tracks that can be recommended.", registry=r)
         self.model = Gauge("msam_model_info", "1 for the model version that is served.", ["version"], registry=r)
+        self.rolled_back = Gauge(
+            "msam_models_rolled_back", "Model versions that were rolled back as their lists were worse.", registry=r
+        )
         self.refused = Counter("msam_models_refused", "Model versions that failed verification.", registry=r)
 
     def text(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What operators did that has to be remembered: which letters were sent again, and who is forgotten.
+"""What operators did that has to be remembered: letters sent again, who is forgotten, which replays are swapped in.
 
 The topic `operations` is compacted and has one partition. A key says all; the value is JSON with the time.
 """
@@ -15,6 +15,7 @@ from streams.outgoing import Out
 
 REDRIVEN = b"redriven/"
 FORGOTTEN = b"forgotten/"
+CUTOVER = b"cutover/"  # <topic> is asked for, <topic>/<partition> is done
 Place = tuple[int, int]  # partition and offset in dead-letters
 
 
@@ -49,26 +50,34 @@ class Forgotten:
 
 @dataclass(slots=True)
 class Operations:
-    """Everything that the topic holds."""
+    """Everything that the topic holds. `cutovers`: by topic, what was recorded of the partitions that are done."""
 
     redriven: set[Place] = field(default_factory=set)
     forgotten: Forgotten = field(default_factory=Forgotten)
+    cutovers: dict[str, dict[int, bytes]] = field(default_factory=dict)
 
-    def fold(self, key: bytes) -> None:
+    def fold(self, key: bytes, value: bytes) -> None:
         """Take in one record; keys of kinds that this program does not know are passed over."""
-        if not self.forgotten.fold(key) and key.startswith(REDRIVEN):
+        if self.forgotten.fold(key):
+            return
+        if key.startswith(REDRIVEN):
             partition, _, offset = key.removeprefix(REDRIVEN).partition(b"@")
             if partition.isdigit() and offset.isdigit():
                 self.redriven.add((int(partition), int(offset)))
+        elif key.startswith(CUTOVER):
+            topic, _, place = key.removeprefix(CUTOVER).decode("ascii", "replace").partition("/")
+            done = self.cutovers.setdefault(topic, {})
+            if place.isdigit():
+                done[int(place)] = value
 
 
 def read_operations(config: Mapping[str, str]) -> Operations:
     """What is remembered now."""
     found = Operations()
     for message in read_to_end(config, topics.OPERATIONS):
-        key = key_of(message)
-        if key is not None and message.value() is not None:
-            found.fold(key)
+        key, value = key_of(message), message.value()
+        if key is not None and value is not None:
+            found.fold(key, value)
     return found
 
 

@@ -23,13 +23,13 @@ def read(
     config: Mapping[str, str],
     topic: str,
     *,
-    start: Literal["earliest", "latest"] = "latest",
+    start: Literal["earliest", "latest"] | float = "latest",
     partition_of: Callable[[int], int] | None = None,
     wanted: Callable[[Message], bool] = lambda message: True,
     idle_exit: float | None = None,
     limit: int | None = None,
 ) -> Iterator[Message]:
-    """Committed records of a topic that are `wanted`, in order per partition.
+    """Committed records of a topic that are `wanted`, in order per partition. `start` may be a time in Unix seconds.
 
     Ends after `limit` records, or after `idle_exit` seconds without a wanted one (counted from when the records that
     were there at the start have been read); otherwise never. `partition_of(number of partitions)` names the only
@@ -52,7 +52,9 @@ def read(
         consumer.close()
 
 
-def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[int], int] | None) -> dict[int, int]:
+def _assign(
+    consumer: Consumer, topic: str, start: str | float, partition_of: Callable[[int], int] | None
+) -> dict[int, int]:
     """Assign the partitions; where each ended at this moment."""
     try:
         found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
@@ -64,7 +66,12 @@ def _assign(consumer: Consumer, topic: str, start: str, partition_of: Callable[[
             partitions = [partition_of(len(partitions))]
         ends = {partition: _end(consumer, TopicPartition(topic, partition)) for partition in partitions}
         # The end is asked for here, not left to librdkafka, so that nothing written from now on is missed.
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING if start == "earliest" else ends[p]) for p in ends])
+        first = dict.fromkeys(ends, OFFSET_BEGINNING) if start == "earliest" else ends
+        if isinstance(start, float):
+            asked = [TopicPartition(topic, p, round(start * 1000)) for p in ends]
+            found_at = consumer.offsets_for_times(asked, timeout=_TIMEOUT_S)
+            first = {place.partition: place.offset for place in found_at if place.offset >= 0}
+        consumer.assign([TopicPartition(topic, p, first.get(p, ends[p])) for p in ends])
     except KafkaException as error:
         raise NotReady(
             f"cannot reach Kafka: {error.args[0].str()}; is the broker running, is --bootstrap right?"

@@ -16,6 +16,7 @@ from pydantic_settings import (
 from streams.errors import ConfigError, NotReady
 
 if TYPE_CHECKING:
+    from streams.prequential import Rule
     from streams.serialization import Registry
 
 
@@ -47,6 +48,15 @@ class Settings(BaseSettings):
     audio_roots: tuple[Path, ...] = Field((), description="Folders from which audio may be read by reference.")
     audio_max_bytes: int = Field(64 * 2**20, ge=1, description="Largest audio file that is read, in bytes.")
     text_encoder: str | None = Field(None, description="BERT model by path or name; default: the MiniLM that ships.")
+    rollback_margin: float = Field(
+        0.02, ge=0, le=1, description="How far a live version's HR@20 may fall behind the one before."
+    )
+    rollback_plays: int = Field(
+        1000, ge=0, description="Plays after which a live version is first judged by them; 0: never rolled back."
+    )
+    rollback_alpha: float = Field(
+        0.001, gt=0, lt=0.5, description="Chance to roll back one that is behind by just the margin."
+    )
     web_host: str = Field("127.0.0.1", description="Address of health, metrics and lists.")
     web_token_file: Path | None = Field(None, description="File with the bearer token that HTTP callers must show.")
     web_port: int = Field(6066, ge=0, le=65535, description="Port of health, metrics and lists; 0 picks a free one.")
@@ -116,6 +126,12 @@ class Settings(BaseSettings):
         from streams.registry import HttpRegistry
 
         return HttpRegistry(self.registry_url)
+
+    def rollback(self) -> "Rule | None":
+        """When a live version is rolled back by itself; None for never."""
+        from streams.prequential import Rule
+
+        return Rule(self.rollback_margin, self.rollback_plays, self.rollback_alpha) if self.rollback_plays else None
 
     def web_token(self) -> str | None:
         """The bearer token of the endpoint, from its file; ConfigError for one that could be guessed."""

@@ -34,6 +34,9 @@ Fact = dict[str, Any]
 Logs = dict[str, Any]  # a role to its records, "partitions" to how many plays has
 
 
+REPLAYED = "msam.replayed-from"
+
+
 class Record(NamedTuple):
     """A Kafka record as it came."""
 
@@ -211,10 +214,17 @@ def judge_answers(plays: list[Fact], lists: list[Fact], letters: list[Fact]) -> 
     last: dict[str, int] = {}
     for kind, answers in (("list", lists), ("letter", letters)):
         for answer in answers:
-            counts[answer["partition"], answer["offset"]].append(kind)
+            if not answer.get("replayed"):
+                counts[answer["partition"], answer["offset"]].append(kind)
+    swapped: set[tuple[bytes, int, int]] = set()
     for answer in lists:
         place = (answer["partition"], answer["offset"])
         user = answer["user_id"]
+        if answer.get("replayed"):  # swapped in: once, and (as every list) not over a newer one
+            again = (answer["replayed"], *place)
+            if again in swapped:
+                found.append({"kind": "doubled", "place": place, "user_id": user})
+            swapped.add(again)
         if answer["offset"] < last.get(user, -1):
             found.append({"kind": "reordered", "place": place, "user_id": user})
         last[user] = max(last.get(user, -1), answer["offset"])
@@ -350,6 +360,7 @@ def facts(logs: Logs, ids: frozenset[int]) -> Fact:
         fact = {"user_id": made["user_id"], **made["source"], **versions, "items": made["items"]}
         if r.key != made["user_id"].encode() or r.partition != made["source"]["partition"]:
             fact["user_id"] = f"{made['user_id']} under key {r.key!r} in partition {r.partition}"
+        fact["replayed"] = dict(r.headers).get(REPLAYED)
         lists.append(fact)
     letters = []
     for r in logs["dead-letters"]:
@@ -383,7 +394,8 @@ def judge(logs: Logs, k: int = 20, slack: int = 16, ids: frozenset[int] = frozen
         kinds[difference["kind"]] += 1
     return {
         "plays": len(log["plays"]),
-        "recommendations": len(log["lists"]),
+        "recommendations": sum(not one["replayed"] for one in log["lists"]),
+        "replayed": sum(bool(one["replayed"]) for one in log["lists"]),
         "dead_letters": len(log["letters"]),
         "users": len(windows_of(log["plays"], 1)),
         "windows": len(log["windows"]),

@@ -1,18 +1,20 @@
-"""`msam models list|promote|rollback|verify`: versions, with metrics and state, and which one is live."""
+"""`msam models list|promote|rollback|verify|watch`: versions, with metrics and state, and which one is live."""
 
 import json
+import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.errors import MsamError
+from streams.errors import ConfigError
 
 if TYPE_CHECKING:
     from streams.channels import Versions
+    from streams.moves import Aim
     from streams.records import ModelVersion
 
-    Aim = Callable[[Versions, Versions], str]
     Make = Callable[[Versions, Versions], ModelVersion]
 
 app = typer.Typer()
@@ -20,10 +22,6 @@ app = typer.Typer()
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Channel = Annotated[str, typer.Option(help="The channel; workers serve live.")]
-
-
-class ChannelMoved(MsamError):
-    """What was to be announced was decided on a state that is over."""
 
 
 @app.callback()
@@ -125,32 +123,39 @@ def verify(
         raise ModelRefused(f"{bad} of {len(problems)} versions cannot be served; workers refuse them too")
 
 
+@app.command()
+def watch(
+    bootstrap: Bootstrap = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line for what is said.")] = False,
+) -> None:
+    """Score every list by its listener's next play, and roll live back when its version proves worse; does not end.
+
+    `msam trainer` does so too, beside its trainings.
+    """
+    from streams.settings import load_settings
+    from streams.watch import watch as follow
+
+    settings, config = load_settings(bootstrap=bootstrap), _config(bootstrap)
+    rule = settings.rollback()
+    if rule is None:
+        raise ConfigError("MSAM_ROLLBACK_PLAYS is 0: versions are never rolled back by themselves")
+
+    def say(text: str) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "message": text}) if as_json else text
+        print(line, file=sys.stdout if as_json else sys.stderr, flush=True)
+
+    follow(config, rule, say)
+
+
 def _move(bootstrap: str | None, as_json: bool, channel: str, aim: "Aim", decide: "Make") -> None:
-    """Verify the version that is aimed at, then announce what is decided on the state of that moment."""
-    from streams.catalogue_log import read_catalogue
-    from streams.channels import announce, known
-    from streams.model_log import read_models
-    from streams.served import load_model
+    """Move a channel and say so."""
+    from streams.moves import move
 
-    config = _config(bootstrap)
-    versions, at = read_models(config)
-    decide(versions, at)
-    target = aim(versions, at)
-    load_model(known(target, versions), read_catalogue(config), wait=0)
-
-    def checked(versions: "Versions", at: "Versions") -> "list[ModelVersion]":
-        record = decide(versions, at)
-        if record.version != target:
-            raise ChannelMoved(f"{channel} was moved meanwhile, by a trainer or another operator; look again")
-        return [record]
-
-    before = at.get(channel)
-    (record,) = announce(config, checked)
+    previous, record = move(_config(bootstrap), channel, aim, lambda versions, at: [decide(versions, at)])
     if as_json:
-        previous = None if before is None else before.version
         print(json.dumps({"channel": channel, "version": record.version, "previous": previous}))
     else:
-        print(f"{channel} points to {record.version}" + (f", before to {before.version}" if before else ""))
+        print(f"{channel} points to {record.version}" + (f", before to {previous}" if previous else ""))
 
 
 def _config(bootstrap: str | None) -> dict[str, str]:

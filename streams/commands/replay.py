@@ -28,9 +28,9 @@ def register(app: typer.Typer) -> None:
 def replay(
     to_topic: Annotated[str, typer.Option(help="Topic that takes the lists; made where missing, never a live one.")],
     start: Annotated[
-        str,
+        str | None,
         typer.Option("--from", help="Append time (ISO 8601 in UTC, or Unix seconds), offset:N or offset:0=N,1=M,..."),
-    ],
+    ] = None,
     stop: Annotated[str | None, typer.Option("--to", help="As --from, exclusive; default: now.")] = None,
     users: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with one user_id a line; default: everybody.")
@@ -43,16 +43,26 @@ def replay(
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Most lists a second; default: as fast as it goes.")
     ] = None,
+    cutover: Annotated[
+        bool,
+        typer.Option("--cutover", help="Swap a finished replay's lists into the live topic, never over newer ones."),
+    ] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that --cutover waits for the workers.")] = 60.0,
     execute: Annotated[bool, typer.Option("--execute", help="Do it; without, only the plan is shown.")] = False,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make the lists of a past range of plays again, into another topic; live state is not touched.
 
-    A replay that was cut off goes on when the same command is given again.
+    A replay that was cut off goes on when the same command is given again. Only `--cutover` touches what is live.
     """
     from streams.settings import load_settings
 
+    if cutover:
+        _cut_over(load_settings(bootstrap=bootstrap), to_topic, execute, wait, as_json)
+        return
+    if start is None:
+        raise typer.BadParameter("it says where the replay begins", param_hint="--from")
     only = None if users is None else _ids(users)
     first, last = bound(start), None if stop is None else bound(stop)
     if isinstance(first, float) and isinstance(last, float) and last <= first:
@@ -78,18 +88,14 @@ def _run(
     execute: bool,
     as_json: bool,
 ) -> None:
-    from confluent_kafka import Consumer
-
     from streams import topics
-    from streams.log_reader import partitions_of
+    from streams.log_reader import partitions_of_topic
     from streams.replay_output import ReplayOutput
     from streams.replay_plan import check_target, make_plan
 
     config = settings.kafka_config()
     check_target(to_topic, settings.group)
-    consumer = Consumer({**config, "group.id": "msam-replay-plan"})
-    partitions = partitions_of(consumer, topics.PLAYS)
-    consumer.close()
+    partitions = partitions_of_topic(config, topics.PLAYS)
     output = ReplayOutput(config, to_topic)
     try:
         if execute:
@@ -156,6 +162,45 @@ def _execute(
         rate=rate,
         progress=_progress(plan.records),
     )
+
+
+def _cut_over(settings: "Settings", to_topic: str, execute: bool, wait: float, as_json: bool) -> None:
+    """Swap the lists of a finished replay in, or say what that would do."""
+    from streams import cutover
+
+    config = settings.kafka_config()
+    _finished(config, to_topic)
+    counts, missing = cutover.request(config, to_topic, wait) if execute else (cutover.plan(config, to_topic), [])
+    if as_json:
+        figures = {"swapped": counts.swapped, "left": counts.left, "pending": missing, "executed": execute}
+        print(json.dumps({"to_topic": to_topic, **figures}))
+    else:
+        print(f"{to_topic}: {counts.swapped} lists replace the newest one of their listeners, {counts.left} do not")
+        if not execute:
+            print("this is the plan; --execute carries it out, for who has not played on by then")
+    if missing:
+        raise MsamError(
+            f"partitions {', '.join(map(str, missing))} are not done after {wait:g} s; whoever serves them does it, "
+            "and the same command again waits for it"
+        )
+
+
+def _finished(config: dict[str, str], to_topic: str) -> None:
+    """MsamError unless the topic holds a whole replay."""
+    from streams import topics
+    from streams.log_reader import partitions_of_topic
+    from streams.replay_output import ReplayOutput
+
+    output = ReplayOutput(config, to_topic)
+    try:
+        begun = output.place(partitions_of_topic(config, topics.PLAYS))
+    finally:
+        output.close()
+    if begun is None:
+        raise MsamError(f"--to-topic {to_topic} is no replay's that is known here; make one first, without --cutover")
+    plan, place = begun
+    if left := sum(stop - place[p] for p, (_, stop) in plan.offsets.items()):
+        raise MsamError(f"the replay into {to_topic} is not finished, {left} records are left: run it again first")
 
 
 def _ids(path: Path) -> frozenset[str]:

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -30,7 +31,10 @@ def trainer(
     model_store: Annotated[Path | None, typer.Option(help="Directory of model artifacts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a model version.")] = False,
 ) -> None:
-    """Train on the plays in the log from where the live model stands; what passes the gate goes live."""
+    """Train on the plays in the log from where the live model stands; what passes the gate goes live.
+
+    What then proves worse than the version before, by the plays that follow its lists, is rolled back.
+    """
     pause = seconds(every)
     from streams.settings import load_settings
 
@@ -40,6 +44,7 @@ def trainer(
 
     from msam.config import MSAMConfig, TrainConfig
     from streams.trainer import Gate, NothingToTrain, Trainer, describe
+    from streams.watch import watch
 
     torch.set_num_threads(1)
     os.nice(10)  # plays come first
@@ -56,6 +61,9 @@ def trainer(
         gate=Gate(margin=margin),
         say=say,
     )
+    rule = settings.rollback()
+    if rule is not None and not once:
+        Thread(target=watch, args=(settings.kafka_config(), rule, say), name="watch", daemon=True).start()
     while True:
         try:
             version = job.once()

@@ -19,6 +19,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -212,6 +213,51 @@ def test_who_may_not_does_not(guarded: Guarded, tmp_path: Path) -> None:
         done = guarded.msam(*tail, **changes)
         assert (done.returncode, done.stdout) == (1, ""), f"{name}: {done.stdout[:300]}"
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, f"{name}: {done.stderr}"
+
+
+def wrong_rights(guarded: Guarded, **changes: str) -> set[str]:
+    """What the doctor says that a user may not do."""
+    done = guarded.msam("doctor", "--seconds", "1", "--json", **changes)
+    assert done.stdout, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    found = {f["text"].partition(" may not ")[2] for f in findings if f["check"] == "rights" and not f["ok"]}
+    assert not found or (done.returncode, done.stderr) == (
+        1,
+        f"error: {len(found)} of {len(found) + 1} checks failed\n",
+    )
+    return found
+
+
+def test_the_doctor_finds_missing_rights(guarded: Guarded) -> None:
+    admin = AdminClient({"bootstrap.servers": guarded.broker.bootstrap, "log_level": 4})
+    assert wrong_rights(guarded) == set()
+    op = AclOperation
+    taken = [
+        acl
+        for acl in grants()
+        if (acl.name, acl.operation) in {("recommendations", op.WRITE), ("operations", op.READ), ("msam", op.READ)}
+        or acl.restype == ResourceType.TRANSACTIONAL_ID
+    ]
+    assert len(taken) == 4
+    for acl in taken:
+        kind = acl.resource_pattern_type
+        one = AclBindingFilter(acl.restype, acl.name, kind, acl.principal, "*", acl.operation, acl.permission_type)
+        for future in admin.delete_acls([one]).values():
+            assert len(future.result(30)) == 1
+    try:
+        assert wrong_rights(guarded) == {
+            "WRITE topic recommendations",
+            "READ topic operations",
+            "READ group msam",
+            "WRITE transactional-id msam-",
+        }
+    finally:
+        for granted in admin.create_acls(taken).values():
+            granted.result(30)
+    assert wrong_rights(guarded) == set()
+    password = str(guarded.home / STRANGER)
+    nothing = wrong_rights(guarded, MSAM_KAFKA_SASL_USERNAME=STRANGER, MSAM_KAFKA_SASL_PASSWORD_FILE=password)
+    assert len(nothing) == 3 * len(topic_specs(4, "msam")) + 2
 
 
 def test_a_public_endpoint_needs_a_token(guarded: Guarded, tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ FAULTS: dict[str, tuple[Plant, list[str]]] = {
     "other offset": (lambda s: s["windows"]["u1"]["last_offsets"].update({"0": 117}), ["wrong_window"]),
     "window missing": (lambda s: s["windows"].pop("u1"), ["missing_window"]),
     "window of nobody": (lambda s: s["windows"].update(x=s["windows"]["u1"]), ["extra_window"]),
+    "swapped in over a newer list": (lambda s: s["lists"].append({**s["lists"][5], "replayed": b"t"}), ["reordered"]),
+    "swapped in twice": (lambda s: s["lists"].extend(2 * [{**s["lists"][-1], "replayed": b"t"}]), ["doubled"]),
+    "swapped in for a lost list": (lambda s: s["lists"][-1].update(replayed=b"t"), ["lost"]),
     "mark behind": (lambda s: s["marks"].update({0: 119}), ["wrong_mark"]),
 }
 
@@ -166,6 +169,12 @@ def test_witness_reports_planted_faults(fault: str) -> None:
     plant, wanted = FAULTS[fault]
     plant(state)
     assert kinds(state) == wanted
+
+
+def test_a_list_that_is_swapped_in_is_no_fault() -> None:
+    state = log()
+    state["lists"].append({**state["lists"][-1], "replayed": b"t"})
+    assert kinds(state) == []
 
 
 def test_witness_partitions_like_java() -> None:

@@ -13,6 +13,7 @@ from streams.findings import (
     keys_in_place,
     lag_of,
     live_model,
+    rights,
     schemas_known,
     topics_as_declared,
 )
@@ -95,3 +96,16 @@ def test_models_and_registry() -> None:
     assert [f.ok for f in compatibility({})] == [True] and [f.ok for f in compatibility({"a": True})] == [True]
     (bad,) = compatibility({"a": True, "plays-value": False})
     assert refuses(bad, "plays-value", "register")
+
+
+def test_rights() -> None:
+    needed = ("READ", "WRITE")
+    assert rights("app", "topic", "plays", needed, {"READ", "WRITE", "DESCRIBE"}) == []
+    (missing,) = rights("app", "topic", "plays", needed, {"READ"})
+    assert missing == Finding(
+        "rights",
+        False,
+        "app may not WRITE topic plays",
+        "kafka-acls.sh --add --allow-principal User:app --operation WRITE --topic plays",
+    )
+    assert len(rights("app", "group", "msam", needed, None)) == 2, "what may not even be described"

@@ -34,7 +34,7 @@ def letter(
 def test_verdicts() -> None:
     nothing, new = Operations(), Operations()
     for out in (redriven(3, 41), forgotten("gone")):
-        new.fold(out.key or b"")
+        new.fold(out.key or b"", out.value or b"")
     assert verdict(letter(), nothing, {}, False) is Verdict.send
     assert verdict(letter(), new, {}, False) is Verdict.before
     assert verdict(letter(), new, {}, True) is Verdict.send
@@ -50,7 +50,7 @@ def test_verdicts() -> None:
 def test_what_is_remembered() -> None:
     found = Operations()
     for key in (b"redriven/1@2", b"redriven/x@2", b"redriven/12", b"forgotten/" + digest("u").encode(), b"later/kind"):
-        found.fold(key)
+        found.fold(key, b"{}")
     assert found.redriven == {(1, 2)} and "u" in found.forgotten and "v" not in found.forgotten
     assert not found.forgotten.fold(b"forgotten/" + digest("u").encode()), "not new"
     assert len(found.forgotten) == 1 and "u" not in Forgotten()

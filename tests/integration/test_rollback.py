@@ -1,0 +1,94 @@
+"""A model that is bad on purpose, yet sound, is promoted by hand while plays go on: it is rolled back by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import safetensors.torch
+import torch
+
+from msam import checkpoint
+from msam.golden import Golden
+from streams.records import ModelVersion
+from streams.serialization import encode
+from streams.topics import MODEL_VERSIONS
+from tests.integration.system import START, System
+from tests.integration.taps import Answers, Place
+from tests.integration.workers import ROOT
+
+USERS, PLAYS = 40, 400
+
+
+def spoiled(good: Path) -> Path:
+    """A new version that lists what nobody heard before: sound in every check, as its golden answers are its own."""
+    loaded = checkpoint.load(good)
+    head, tensors = loaded.model.wide_head, safetensors.torch.load((good / checkpoint.WEIGHTS).read_bytes())
+    assert head is not None
+    with torch.no_grad():
+        head.others.add_(1000.0)
+    stored = {name.removeprefix(checkpoint.GOLDEN): t for name, t in tensors.items() if name.startswith("golden/")}
+    golden = Golden.from_arrays(loaded.manifest["golden"]["track_ids"], stored)
+    extra, parent = loaded.extra, loaded.version
+    return checkpoint.save(
+        good.parent, loaded.model, loaded.track_ids, golden, arrays=loaded.arrays, extra=extra, parent=parent
+    )
+
+
+def listening(system: System) -> Iterator[tuple[str, str, float]]:
+    """Listeners who hear the same five tracks again and again, each five of their own."""
+    tracks, n = system.described, 0
+    while True:
+        user = n % USERS
+        yield f"again-{user}", tracks[(5 * user + n // USERS % 5) % len(tracks)], START + 60.0 * (n // USERS)
+        n += 1
+
+
+def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path) -> None:
+    system, worker, plays = operated, operated.shared(), listening(operated)
+    rows = {row["version"]: row for row in system.ask("models", "list")}
+    good = next(name for name, row in rows.items() if "live" in row["channels"])
+    folder = spoiled(Path(unquote(urlparse(rows[good]["uri"]).path)))
+    manifest = checkpoint.read_manifest(folder)
+    bad, sha = str(manifest["version"]), str(manifest["weights"]["sha256"])
+    version = ModelVersion(bad, parent=good, uri=folder.as_uri(), sha256=sha)
+    system.sender.send(MODEL_VERSIONS, version.key.encode(), encode(version), partition=0)
+    system.sender.flush()
+    log, places = tmp_path / "watch.log", list[Place]()
+
+    def play(count: int) -> None:
+        places.extend(system.play([next(plays) for _ in range(count)]))
+
+    env = {**system.env, "MSAM_ROLLBACK_PLAYS": str(PLAYS), "MSAM_ROLLBACK_MARGIN": "0.05"}
+    command = [sys.executable, "-m", "streams.cli", "models", "watch", "--json"]
+    with log.open("wb") as out, Answers(system.config) as answers:
+        watch = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
+        try:
+            play(3 * PLAYS)
+            answers.wait(places, 120)
+            assert system.ask("models", "promote", bad)["version"] == bad
+            deadline = time.monotonic() + 120
+            while "is live again" not in log.read_text():
+                told = f"{len(places)} plays; {log.read_text()}; {worker.tail()}"
+                assert watch.poll() is None and time.monotonic() < deadline, told
+                play(20)
+                answers.take(0.1)
+            answers.until(lambda: worker.get("/health/ready")[1]["model"] == good, lambda: worker.tail(), 60)
+            play(20)
+            found = answers.wait(places, 120)
+        finally:
+            watch.kill()
+            watch.wait()
+    assert all(answer.record is not None for answer in found), "no play dropped, none a dead letter"
+    made = [answer.record.model_version for answer in found if answer.record is not None]
+    assert set(made) == {good, bad} and made[-1] == good and made.count(bad) >= PLAYS
+    row = next(row for row in system.ask("models", "list") if row["version"] == bad)
+    assert row["state"] == "refused" and row["channels"] == [] and row["reason"].startswith("rolled back: hr@20 0.0")
+    assert row["metrics"]["live_plays"] == PLAYS and row["metrics"]["live_hr@20"] < 0.05
+    assert worker.metric("msam_models_rolled_back") == 1
+    again = system.msam("models", "promote", bad)
+    assert again.returncode == 1 and "rolled back" in again.stderr and "--even-refused" in again.stderr
