@@ -26,6 +26,21 @@ class Completion(NamedTuple):
     recall: F64
 
 
+def hold_out(matrix: csr_matrix, share: float, seed: int) -> tuple[csr_matrix, csr_matrix]:
+    """Known and held-out links: of each row's n links int(n * share), at random. Same shapes; nothing is in both."""
+    whole = csr_matrix(matrix, copy=True)
+    rng = np.random.default_rng(seed)
+    held = np.zeros(whole.nnz, dtype=np.bool_)
+    for start, stop in zip(whole.indptr, whole.indptr[1:], strict=False):
+        held[start + rng.permutation(stop - start)[: int((stop - start) * share)]] = True
+    parts = []
+    for kept in (~held, held):
+        part = csr_matrix((whole.data * kept, whole.indices, whole.indptr), shape=whole.shape, copy=True)
+        part.eliminate_zeros()
+        parts.append(part)
+    return parts[0], parts[1]
+
+
 def scores(state: SiMFState, i: str, j: str, rows: Integers) -> F64:
     """Predicted relation of objects `rows` of type i with every object of type j, H_i B_ij H_j^T: [len(rows), n_j].
 
@@ -48,7 +63,7 @@ def judge(score: Score, known: csr_matrix, held: csr_matrix, n: int = 20) -> Com
     gain = 1 / np.log2(np.arange(2, n + 2))
     ndcg, recall = [], []
     for part in (wanted[start : start + _ROWS] for start in range(0, len(wanted), _ROWS)):
-        values = np.asarray(score(part), dtype=np.float64).copy()
+        values = score(part).astype(np.float32)  # as every list is made
         values[known[part].toarray() > 0] = -np.inf
         hit = np.take_along_axis(held[part].toarray() > 0, top(values, n), axis=1)
         count = np.diff(held.indptr)[part]
@@ -56,4 +71,3 @@ def judge(score: Score, known: csr_matrix, held: csr_matrix, n: int = 20) -> Com
         recall.append(hit.sum(axis=1) / count)
     empty = [np.zeros(0)]
     return Completion(wanted, np.concatenate(empty + ndcg), np.concatenate(empty + recall))
-

@@ -82,7 +82,9 @@ def fit_in(folder: Path, relations: Relations, config: SiMFConfig, progress: Pro
     mark, path = _fingerprint(relations, config), folder / STATE
     state = _load(path, mark)
     while state is None or not done(state, config):
-        step = (len(state.history) // config.refresh_every + 1) * config.refresh_every if state else config.refresh_every
+        step = (
+            (len(state.history) // config.refresh_every + 1) * config.refresh_every if state else config.refresh_every
+        )
         part = replace(config, max_sweeps=min(step, config.max_sweeps))
         state = SiMF(part).fit(relations, state, progress, go_on=state is not None)
         state = replace(state, config=config)

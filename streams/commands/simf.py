@@ -111,7 +111,9 @@ def complete(
     name, path = _named(relation)
     i, j = _pair(name)
     if (i, j) not in fitted.cores:
-        raise MethodError(f"the fit has no relation {name}, only {', '.join('-'.join(p) for p in sorted(fitted.cores))}")
+        raise MethodError(
+            f"the fit has no relation {name}, only {', '.join('-'.join(p) for p in sorted(fitted.cores))}"
+        )
     links = read_links(path)
     ids = fitted.types[i], fitted.types[j]
     held = matrix_from_counts(links, *ids)

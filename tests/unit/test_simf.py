@@ -362,6 +362,17 @@ def test_hetrec(data_dir: Path) -> None:
     assert {"rock français", "die Ärzte"} <= set(built.types["tag"])  # Latin-1
 
 
+def test_hetrec_forgets_pairs_but_no_ids(data_dir: Path) -> None:
+    whole = load_hetrec(data_dir / "hetrec_lastfm2k")
+    artists = [whole.types["artist"][column] for column in whole.relations["user", "artist"][1].indices]
+    user = whole.types["user"][1]
+    cut = load_hetrec(data_dir / "hetrec_lastfm2k", [(user, artist) for artist in artists])
+    assert cut.types == whole.types
+    assert cut.relations["user", "artist"][1].nnz == 0 and cut.relations["user", "artist"][2].nnz > 0
+    assert cut.relations["user", "tag"][1].sum() < whole.relations["user", "tag"][1].sum()
+    assert (cut.relations["artist", "tag"] != whole.relations["artist", "tag"]).nnz == 0
+
+
 def test_hetrec_problems_are_named(tmp_path: Path) -> None:
     with pytest.raises(HetRecError, match=r"cannot read .*tags\.dat"):
         load_hetrec(tmp_path)

@@ -149,6 +149,15 @@ def test_completion_by_hand() -> None:
     np.testing.assert_allclose(found.recall, [1, 0])
 
 
+def test_held_out_links_are_a_share_of_each_row() -> None:
+    whole = csr_matrix(np.triu(np.ones((12, 12))))
+    known, held = completion.hold_out(whole, 0.2, seed=3)
+    assert (known + held != whole).nnz == 0 and known.multiply(held).nnz == 0
+    assert np.diff(held.indptr).tolist() == [int(0.2 * n) for n in range(12, 0, -1)]
+    assert (completion.hold_out(whole, 0.2, seed=3)[1] != held).nnz == 0
+    assert (completion.hold_out(whole, 0.2, seed=4)[1] != held).nnz > 0
+
+
 def test_a_planted_relation_is_completed(tmp_path: Path) -> None:
     """A fifth of user-track held out: the lists find it far above popularity; command line, from files."""
     relations = planted_relations(4)
@@ -176,10 +185,10 @@ def test_a_planted_relation_is_completed(tmp_path: Path) -> None:
     falls = np.diff(report["objective"]) <= 0
     assert all(fell or place + 1 in report["refreshes"] for place, fell in enumerate(falls))
     assert json.loads(runner.invoke(build(), fit).stdout) == report, "a second call has nothing to do"
+    more = ["--known", str(tmp_path / "user-track.csv"), "--scores", str(tmp_path / "scores.csv"), "--n", "10"]
     result = runner.invoke(
         build(),
-        ["simf", "complete", "--state", str(tmp_path / "fit"), "--relation", f"user-track={rest}", "--json"]
-        + ["--known", str(tmp_path / "user-track.csv"), "--scores", str(tmp_path / "scores.csv"), "--n", "10"],
+        ["simf", "complete", "--state", str(tmp_path / "fit"), "--relation", f"user-track={rest}", "--json", *more],
     )
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
