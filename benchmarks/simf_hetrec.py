@@ -107,6 +107,7 @@ def held_fifth(folder: Path, whole: Relations, seed: int) -> dict[str, Any]:
     mine = found["simf"]
     return {
         "links": {"train": known.nnz, "test": test.nnz},
+        "users": len(users),
         "chosen": {name: c.to_dict() if isinstance(c, SiMFConfig) else c for name, c in chosen.items()},
         "figures": {name: figures(one) for name, one in found.items()},
         "simf minus": {

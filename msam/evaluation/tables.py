@@ -84,7 +84,7 @@ class Report:
         return Result(name, total, figures, lacks, [run.told for run in runs])
 
     def _sliced(self, judged: Judged, found: Mapping[str, Floats]) -> Iterator[tuple[tuple[str, str], float]]:
-        open_ranks = found | values(judged._replace(rank=judged.open_rank), self.relevant)
+        open_ranks = {**found, **values(judged._replace(rank=judged.open_rank), self.relevant)}
         for piece in SLICES:
             mask = self.slices.masks[piece]
             if not mask.any():
