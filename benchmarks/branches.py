@@ -62,7 +62,7 @@ def worded(folder: Path) -> Sources:
 
 
 def wordless(folder: Path) -> Sources:
-    """The same without titles, names, labels and profiles: artists and albums are numbers."""
+    """The same without titles, names, labels, profiles and sound: artists and albums are numbers."""
     with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     blank = dict.fromkeys(("title", "artist", "album", "labels", "duration", "release_year"), "")
@@ -70,14 +70,14 @@ def wordless(folder: Path) -> Sources:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({**row, **blank} for row in rows)
-    return replace(worded(folder), tracks=folder / "wordless.csv", users=None)
+    return replace(worded(folder), tracks=folder / "wordless.csv", users=None, audio=None)
 
 
-def silent(data: Listening) -> Listening:
-    """The same without sound."""
+def sounding(data: Listening, audio: torch.Tensor, mask: torch.Tensor) -> Listening:
+    """The same with other sound: [M, G, A], and which tracks have any [M]."""
     known = data.content.tracks
-    quiet = TrackInputs(*known[:2], torch.zeros_like(known.audio), torch.zeros_like(known.audio_mask), *known[4:])
-    return replace(data, content=replace(data.content, tracks=quiet))
+    tracks = TrackInputs(*known[:2], audio, mask, *known[4:])
+    return replace(data, content=replace(data.content, tracks=tracks))
 
 
 def data_of(config: SimulationConfig, say: Any) -> dict[str, Listening]:
@@ -86,7 +86,9 @@ def data_of(config: SimulationConfig, say: Any) -> dict[str, Listening]:
         folder = Path(name)
         simulate(config, folder)
         whole, mute = (prepare(make(folder), "track", dim=DIM, say=say) for make in (worded, wordless))
-    seen = {"": whole, "time": whole, "attention": whole, "text": mute, "audio": silent(whole)}
+    audio, mask = whole.content.tracks.audio, whole.content.tracks.audio_mask
+    silent = sounding(whole, torch.zeros_like(audio), torch.zeros_like(mask))
+    seen = {"": whole, "time": whole, "attention": whole, "text": sounding(mute, audio, mask), "audio": silent}
     return {without: replace(data, content=replace(data.content, model=replace(data.content.model, hidden=DIM)))
             for without, data in seen.items()}  # fmt: skip
 
