@@ -41,6 +41,8 @@ WORLDS = {
     "no-attention": (Shares(audio=0.0, text=0.0, artist=0.5, time=0.0, popularity=0.5), False),
 }
 """World -> what taste depends on, and whether every listener heeds one property of sound alone."""
+SHARPNESS = 1.5
+"""How much liking decides: with the default of 2.5 every listener's few favourites are learned without any content."""
 TRAINING = TrainConfig(epochs=12, learning_rate=3e-3, patience=2, max_holdout=1000)
 
 
@@ -114,7 +116,9 @@ def world(name: str, seeds: int, sizes: Mapping[str, int], say: Any) -> dict[str
     cold: dict[str, list[np.ndarray]] = {"msam": [], "within artist": []}
     sessions: list[np.ndarray] = []
     for seed in range(seeds):
-        config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, new=0.1, heed=heed)
+        config = SimulationConfig(
+            **sizes, seed=seed, clip_seconds=2.0, shares=shares, sharpness=SHARPNESS, repeat=0.0, new=0.3, heed=heed
+        )
         seen = data_of(config, lambda text: None)
         slices = Slices(seen[""], "split")
         sessions.append(slices.sessions + (max(map(np.max, sessions)) + 1 if sessions else 0))
@@ -143,7 +147,7 @@ def main() -> int:
     parser.add_argument("--worlds", default=",".join(WORLDS))
     parser.add_argument("--users", type=int, default=60)
     parser.add_argument("--tracks", type=int, default=400)
-    parser.add_argument("--plays", type=int, default=9000)
+    parser.add_argument("--plays", type=int, default=8000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
