@@ -1,6 +1,6 @@
 """Does each branch of MSAM earn its keep? Simulated data of known truth, the model with and without a branch.
 
-    python benchmarks/branches.py [--seeds 3] [--worlds all,no-audio] [--out results.json]
+    python benchmarks/branches.py [--seeds 3] [--worlds all,no-audio] [--new 0.3] [--out results.json]
 
 A world states what taste depends on; without audio or text the model never sees them (nor do the factors see the tags),
 without time the plays of a window stand in the order of the catalogue, without attention every weight is the same.
@@ -109,7 +109,7 @@ def hit(ranks: np.ndarray) -> np.ndarray:
     return (ranks <= 20).astype(np.float64)
 
 
-def world(name: str, seeds: int, sizes: Mapping[str, int], say: Any) -> dict[str, Any]:
+def world(name: str, seeds: int, sizes: Mapping[str, Any], say: Any) -> dict[str, Any]:
     """HR@20 with all branches and what each of them adds, over seeds of the world and of the training."""
     shares, heed = WORLDS[name]
     hits: dict[str, list[np.ndarray]] = {without: [] for without in ("", *BRANCHES)}
@@ -117,7 +117,7 @@ def world(name: str, seeds: int, sizes: Mapping[str, int], say: Any) -> dict[str
     sessions: list[np.ndarray] = []
     for seed in range(seeds):
         config = SimulationConfig(
-            **sizes, seed=seed, clip_seconds=2.0, shares=shares, sharpness=SHARPNESS, repeat=0.0, new=0.3, heed=heed
+            **sizes, seed=seed, clip_seconds=2.0, shares=shares, sharpness=SHARPNESS, repeat=0.0, heed=heed
         )
         seen = data_of(config, lambda text: None)
         slices = Slices(seen[""], "split")
@@ -148,6 +148,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=60)
     parser.add_argument("--tracks", type=int, default=400)
     parser.add_argument("--plays", type=int, default=8000)
+    parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -155,7 +156,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
-    sizes = {"users": args.users, "tracks": args.tracks, "plays": args.plays, "clips": args.tracks}
+    sizes = {"users": args.users, "tracks": args.tracks, "plays": args.plays, "clips": args.tracks, "new": args.new}
     result = {name: world(name, args.seeds, sizes, say) for name in args.worlds.split(",")}
     text = json.dumps(result, indent=1)
     print(text)
