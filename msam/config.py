@@ -93,6 +93,9 @@ class MSAMConfig:
     `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over
     the plays of the window), `cold_calibration` (scores of tracks that training did not meet are scaled and shifted
     by what the holdout shows) and `wide_head` (a scorer over `counts`, with `wide_inputs` inputs, added to the logits).
+
+    For ablation alone: `attention=False` makes every softmax of Eq. 22-24 uniform, `order=False` shows the plays of the
+    window in the order of the catalogue instead of that of time.
     """
 
     dim: int = 100
@@ -111,6 +114,8 @@ class MSAMConfig:
     cold_calibration: bool = True
     wide_head: bool = True
     wide_inputs: int = 36
+    attention: bool = True
+    order: bool = True
     counts: CountsConfig = field(default_factory=CountsConfig)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,15 @@ class HetRecError(MethodError):
     """A HetRec file is absent or malformed."""
 
 
-def load_hetrec(folder: Path | str) -> Relations:
+def load_hetrec(folder: Path | str, without: Collection[tuple[str, str]] = ()) -> Relations:
     """Relations of the raw `.dat` files (tab-separated; the tag names are Latin-1).
 
     Dates are not read, so the rows dated 1956 need no care.
 
     Args:
         folder: holds user_artists.dat, user_taggedartists.dat, user_friends.dat and tags.dat.
+        without: pairs of user and artist that nothing may tell of a user: neither plays, nor the tags that the user
+            gave to that artist (which stay tags of the artist). All ids stay.
 
     Returns:
         user-artist log(1 + plays); user-tag and artist-tag log(1 + times given); friendship as the one network of
@@ -34,6 +36,7 @@ def load_hetrec(folder: Path | str) -> Relations:
     """
     root = Path(folder)
     tags = {row["tagID"]: row["tagValue"] for row in _rows(root / "tags.dat", ("tagID", "tagValue"))}
+    hidden = frozenset(without)
     plays: Counter[tuple[str, str]] = Counter()
     artist_tag: Counter[tuple[str, str]] = Counter()
     user_tag: Counter[tuple[str, str]] = Counter()
@@ -43,7 +46,7 @@ def load_hetrec(folder: Path | str) -> Relations:
         for row in _rows(root / "user_taggedartists.dat", ("userID", "artistID", "tagID")):
             tag = tags[row["tagID"]]
             artist_tag[row["artistID"], tag] += 1
-            user_tag[row["userID"], tag] += 1
+            user_tag[row["userID"], tag] += (row["userID"], row["artistID"]) not in hidden
         friends = {(r["userID"], r["friendID"]) for r in _rows(root / "user_friends.dat", ("userID", "friendID"))}
     except (KeyError, ValueError) as error:
         raise HetRecError(f"malformed HetRec data in {root}: {error!r}") from error
@@ -53,8 +56,9 @@ def load_hetrec(folder: Path | str) -> Relations:
         ids[i] |= {a for a, _ in pairs}
         ids[j] |= {b for _, b in pairs}
     types = {name: sorted(found) for name, found in sorted(ids.items())}
+    links["user", "artist"] = Counter({pair: n for pair, n in plays.items() if pair not in hidden})
     matrices = {
-        (i, j): matrix_from_counts({p: float(np.log1p(n)) for p, n in pairs.items()}, types[i], types[j])
+        (i, j): matrix_from_counts({p: float(np.log1p(n)) for p, n in pairs.items() if n}, types[i], types[j])
         for (i, j), pairs in links.items()
     }
     mutual = {pair: 1.0 for a, b in friends if a != b for pair in ((a, b), (b, a))}

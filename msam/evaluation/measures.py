@@ -123,6 +123,14 @@ def nothing(after: Integers) -> dict[str, float]:
     return {"mse": mse, "rmse": mse**0.5, "mae": float((truth.sum(axis=1) / union).mean()), "mape": 1.0, "msle": logs}
 
 
+def nothing_of(judged: Judged, relevant: Integers, coming: Integers) -> Floats:
+    """MAE of predicting 0 for every item over which a list was measured [T]; `coming` [T]: plays left, at most WINDOW.
+
+    The true scores sum to coming / WINDOW; the items are the listed ones and the relevant ones that the list missed.
+    """
+    return np.asarray(coming / WINDOW / (LIST + relevant - judged.hits[:, -1].astype(np.int64)))
+
+
 def values(judged: Judged, relevant: Integers) -> dict[str, Floats]:
     """Every published figure per target [T]; `relevant` [T]: distinct items of the next window.
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from msam import simf
 from msam.config import MSAMConfig
@@ -28,6 +29,8 @@ Level = Literal["artist", "track"]
 Say = Callable[[str], None]
 _LABELS = 4
 """Labels of an artist: the most common of its tracks."""
+NARROW = 64
+"""d of the extended MSAM, as models of the stream are trained by default; the published one has the paper's 100."""
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
@@ -144,7 +147,8 @@ def _with_content(
         config = MSAMConfig(dim=dim, text_dim=encoder.width, max_words=P_MAX, max_user_words=USER_MAX)
     sound = _sound(items, clips, say)
     say("SiMF factors")
-    factors, artists = _factors(bare.first(bare.cuts(share)), items, dim)
+    train = bare.first(bare.cuts(share))
+    factors, artists = _factors(train, items, dim)
     tracks = [
         TrackContent(
             words[row].vectors if words else None,
@@ -167,6 +171,7 @@ def _with_content(
         np.isin(np.arange(len(items)), list(sound)),
         _numbers([item.artist_id for item in items]),
         _numbers([item.album_id for item in items]),
+        _narrow(train, items) if dim > NARROW else None,
     )
     return replace(bare, content=content)
 
@@ -201,6 +206,17 @@ def _clip(path: Path, say: Say) -> tuple[NDArray[np.float32], NDArray[np.float32
     slices = [bands[:, a : max(b, a + 1)].mean(axis=1) for a, b in itertools.pairwise(edges.tolist())]
     assert described.shape == (len(AUDIO_GROUPS), AUDIO_WIDTH)
     return described, (np.stack(slices, axis=1) / 40 + 1).astype(np.float32)
+
+
+def _narrow(train: Listening, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    """SiMF factors [M, NARROW] of the items and of their artists; 0 where there is none, as in `TrackInputs`."""
+    factors, artists = _factors(train, items, NARROW)
+    tracks = [
+        TrackContent(factor=factor, artist_factor=artists.get(item.artist_id or ""))
+        for item, factor in zip(items, factors, strict=True)
+    ]
+    built = TrackInputs.build(tracks, MSAMConfig(dim=NARROW, text_dim=1, max_words=1))
+    return built.factor, built.artist_factor
 
 
 def _factors(

@@ -49,17 +49,21 @@ class Attended(NamedTuple):
 
 
 class Attention(nn.Module):
-    """x' = U x + k, then softmax of the two-layer scores over positions (Eq. 19 and 22, or 20 and 23)."""
+    """x' = U x + k, then softmax of the two-layer scores over positions (Eq. 19 and 22, or 20 and 23).
 
-    def __init__(self, width: int, dim: int) -> None:
+    `attend=False`: every position that is there weighs the same.
+    """
+
+    def __init__(self, width: int, dim: int, attend: bool = True) -> None:
         super().__init__()
+        self.attend = attend
         self.project = nn.Linear(width, dim)
         self.score = Scorer(dim)
 
     def forward(self, values: Tensor, mask: Tensor) -> Attended:
         """values [n, P, F], mask [n, P] -> Attended; positions out of the mask have no part in the softmax."""
         projected = self.project(values)  # [n, P, D]
-        scores = self.score(projected)
+        scores = self.score(projected) if self.attend else torch.zeros_like(projected[..., 0])
         weights = masked_softmax(scores, mask)
         value = torch.bmm(weights.unsqueeze(1), projected).squeeze(1)
         present = mask.any(-1)
@@ -70,8 +74,9 @@ class Attention(nn.Module):
 class ModalityAttention(nn.Module):
     """gamma = softmax of the scores of audio, text, sequence; z_att = gamma . (a_att, b_att, c') (Eq. 24)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, attend: bool = True) -> None:
         super().__init__()
+        self.attend = attend
         self.audio = Scorer(dim)
         self.text = Scorer(dim)
         self.sequence = Scorer(dim)
@@ -85,6 +90,8 @@ class ModalityAttention(nn.Module):
         """
         audio, text, sequence = values
         scores = torch.stack([audio_score, self.text(text), self.sequence(sequence)], -1)
+        if not self.attend:
+            scores = torch.zeros_like(scores)
         gamma = masked_softmax(scores, present)
         fused = gamma[..., :1] * audio + gamma[..., 1:2] * text + gamma[..., 2:] * sequence
         return fused, gamma

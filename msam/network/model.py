@@ -36,9 +36,9 @@ class MSAM(nn.Module):
         self.text_cnn = TextCNN(config.text_dim, config.kernel_widths, joined, config.hidden)
         self.series = nn.Linear(FIELDS * config.text_dim + FIELDS + joined, d)
         self.score = nn.Linear(1, d, bias=False)
-        self.audio_attention = Attention(config.hidden, d)
-        self.text_attention = Attention(self.text_cnn.channels, d)
-        self.modality = ModalityAttention(d)
+        self.audio_attention = Attention(config.hidden, d, config.attention)
+        self.text_attention = Attention(self.text_cnn.channels, d, config.attention)
+        self.modality = ModalityAttention(d, config.attention)
         self.sequence = BiLSTM(d, config.hidden)
         self.sequence_project = nn.Linear(2 * config.hidden, d)
         self.fused_lstm = WindowLSTM(d, config.state)
@@ -132,6 +132,8 @@ class MSAM(nn.Module):
 
         side: n tracks; window int64 [B, K]: rows of side, oldest first, left padded with -1; user: B users.
         """
+        if not self.config.order:
+            window = window.sort(1).values  # rows of a batch are in the order of the catalogue
         mask = window >= 0
         lengths = mask.sum(1)
         shape, flat = window.shape, window.clamp(min=0).flatten()

@@ -38,15 +38,21 @@ class Alternation:
         self.groups = {name: _groups(problem, name) for name in problem.sizes}
         self.fixed = self._fixed_graphs(features) if config.beta > 0 else {}
 
-    def sweep_all(self, progress: Progress | None) -> tuple[list[float], list[int]]:
-        """Sweep until O stops falling; O after each sweep, and the sweeps before which S was rebuilt."""
+    def sweep_all(
+        self, progress: Progress | None, history: Sequence[float] = (), refreshes: Sequence[int] = ()
+    ) -> tuple[list[float], list[int]]:
+        """Sweep until O stops falling; O after each sweep, and the sweeps before which S was rebuilt.
+
+        `history` and `refreshes` are those of the sweeps that the factors have already had.
+        """
         self.update_cores()
         self.update_weights()
-        history: list[float] = []
-        refreshes: list[int] = []
-        for sweep in range(self.config.max_sweeps):
-            fresh = self._due(sweep)
-            if fresh:
+        history, refreshes = list(history), list(refreshes)
+        first = len(history)
+        for sweep in range(first, self.config.max_sweeps):
+            if converged(history, refreshes, self.config.tol):
+                break
+            if self._due(sweep, first):
                 # H is noise before the first sweeps of a fit, so its neighbours join S only at the second refresh.
                 self.refresh(with_factors=sweep > 0)
                 refreshes.append(sweep)
@@ -57,8 +63,6 @@ class Alternation:
             history.append(self.objective())
             if progress is not None:
                 progress(sweep + 1, history[-1])
-            if sweep and not fresh and history[-2] - history[-1] < self.config.tol * abs(history[-2]):
-                break
         return history, refreshes
 
     def objective(self) -> float:
@@ -66,8 +70,8 @@ class Alternation:
         given = (self.problem, self.factors, self.cores, self.weights, self.similarity, self.config)
         return objective(*given, data=self.data).total
 
-    def _due(self, sweep: int) -> bool:
-        if self.config.beta == 0 or sweep == 0:
+    def _due(self, sweep: int, first: int) -> bool:
+        if self.config.beta == 0 or sweep == first:
             return self.config.beta > 0
         return self.config.similarity.get("factors", 0.0) > 0 and sweep % self.config.refresh_every == 0
 
@@ -174,6 +178,13 @@ class Alternation:
             core = self.cores[link.i, link.j]
             out[link.i, link.j] = np.stack([core @ gram_j @ core.T, core.T @ gram_i @ core])
         return out
+
+
+def converged(history: Sequence[float], refreshes: Sequence[int], tol: float) -> bool:
+    """Whether the last sweep lowered O by less than `tol` of it; a sweep right after a refresh of S has another O."""
+    if len(history) < 2 or len(history) - 1 in refreshes:
+        return False
+    return history[-2] - history[-1] < tol * abs(history[-2])
 
 
 def _groups(problem: Problem, name: str) -> list[tuple[NDArray[np.int64], tuple[int, ...]]]:

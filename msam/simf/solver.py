@@ -31,6 +31,7 @@ class SiMF:
         init: SiMFState | None = None,
         progress: Progress | None = None,
         features: Features | None = None,
+        go_on: bool = False,
     ) -> SiMFState:
         """Alternate H, B, w (and S at each refresh) until O falls by less than `tol`.
 
@@ -39,19 +40,25 @@ class SiMF:
             init: an earlier state to go on from: known ids keep their rows, new ones are warm started, lost ones go.
             progress: called with (sweep, O) after each sweep, sweeps counted from 1.
             features: type -> dense matrices [n, m] whose cosine neighbours join S; a row of zeros or NaN = unknown.
+            go_on: `init` is this very fit, stopped early: its sweeps count. Stopped where S is rebuilt anyway (after a
+                multiple of `refresh_every` sweeps), it ends with the bits of a fit that was not stopped.
 
         Raises:
-            MethodError: when there is nothing to factorise, or `init` has another dim.
+            MethodError: when there is nothing to factorise, or `init` has another dim or, to go on, other objects.
         """
         problem = prepare(relations, self.config)
         if not problem.links:
             raise MethodError("nothing to factorise: every relation is empty")
+        types = {name: tuple(relations.types[name]) for name in sorted(relations.types)}
+        if go_on and (init is None or init.types != types):
+            raise MethodError("cannot go on: the state is of other objects")
         factors = starting_factors(relations, self.config, init)
         run = Alternation(problem, self.config, factors, features or {})
-        history, refreshes = run.sweep_all(progress)
+        earlier = (init.history, init.refreshes) if go_on and init is not None else ((), ())
+        history, refreshes = run.sweep_all(progress, *earlier)
         return SiMFState(
             config=self.config,
-            types={name: tuple(relations.types[name]) for name in sorted(relations.types)},
+            types=types,
             factors=run.factors,
             cores=run.cores,
             grams=run.grams(),

@@ -1,6 +1,7 @@
 """What can be set about a simulation."""
 
 from dataclasses import dataclass, field, fields
+from typing import Self
 
 from msam.errors import MethodError
 
@@ -28,13 +29,32 @@ class Shares:
         if min(values) < 0 or abs(sum(values) - 1) > 1e-6:
             raise SimulationError(f"shares must be at least 0 and add up to 1, not {values}")
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Shares as `audio=0.6,time=0.4`; those that are not named are 0.
+
+        >>> Shares.parse("audio=0.6, time=0.4").audio
+        0.6
+        """
+        shares = dict.fromkeys((part.name for part in fields(cls)), 0.0)
+        for part in text.split(","):
+            name, _, value = part.partition("=")
+            try:
+                shares = {**shares, name.strip(): float(value)}
+            except ValueError as error:
+                raise SimulationError(f"{part!r} is not a share; say audio=0.6") from error
+        if unknown := set(shares) - {part.name for part in fields(cls)}:
+            raise SimulationError(f"no share is called {', '.join(sorted(unknown))}")
+        return cls(**shares)
+
 
 @dataclass(frozen=True, slots=True)
 class SimulationConfig:
     """Sizes, seed and the truth behind the plays.
 
     `sharpness`: how much liking decides (0 = chance); `repeat`: probability that a play comes from the listener's own
-    last plays; `new`: share of tracks released during the plays; `days`: span of the plays.
+    last plays; `new`: share of tracks released during the plays; `days`: span of the plays; `heed`: every listener
+    heeds one property of sound alone, another one each, so that it pays to attend to it and to no other.
     """
 
     users: int = 40
@@ -48,6 +68,7 @@ class SimulationConfig:
     repeat: float = 0.25
     new: float = 0.1
     days: float = 120.0
+    heed: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("users", 1), ("tracks", 2), ("plays", 1), ("clips", 0), ("seed", 0)):

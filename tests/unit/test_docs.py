@@ -114,7 +114,7 @@ def test_what_is_said_not_to_be_built_is_not_built() -> None:
     assert line
     known = set(commands(typer.main.get_command(build())))
     missing = [name for text in re.findall(r"`(msam [a-z/ ]+)`", line[1]) for name in expand(text)]
-    assert len(missing) >= 3
+    assert missing
     assert [name for name in known if any(name == one or name.startswith(f"{one} ") for one in missing)] == []
 
 

@@ -19,7 +19,7 @@ from msam.baselines.vsknn import VSKNN
 from msam.content import Content
 from msam.datasets.canonical import read_plays, read_tracks
 from msam.evaluation.measures import distinct, values, windows_after
-from msam.evaluation.prepare import EvaluationError, Sources, plays_only
+from msam.evaluation.prepare import NARROW, EvaluationError, Sources, plays_only, prepare
 from msam.evaluation.protocols import Slices, run_prequential, run_split, targets
 from msam.evaluation.runs import Plan, read, run_all
 from msam.evaluation.statistics import clustered, paired
@@ -45,6 +45,16 @@ def test_plays_that_are_all_alike_in_a_session_count_once() -> None:
     assert paired(shift + 1, shift, sessions).mean == pytest.approx(1.0)
     assert paired(shift + 1, shift, sessions).p < 1e-12
     assert clustered(shift[:50], sessions[:50]).p == 1.0  # one session shows nothing
+
+
+def test_factors_come_in_the_paper_s_width_and_in_the_stream_s(tmp_path: Path) -> None:
+    lines = [f"u{n % 3},t{n % 7},{60 * n}\n" for n in range(60)]
+    (tmp_path / "plays.csv").write_text("user_id,track_id,timestamp\n" + "".join(lines))
+    content = prepare(Sources(tmp_path / "plays.csv"), "track").content
+    assert content.narrow is not None and content.tracks.factor.shape == (7, 100)
+    config, tracks = content.narrowed()
+    assert config.dim == config.hidden == tracks.factor.shape[1] == tracks.artist_factor.shape[1] == NARROW == 64
+    assert tracks.factor.any() and len(tracks) == 7
 
 
 def test_split_trains_on_the_first_part_and_misses_what_it_has_not_met() -> None:

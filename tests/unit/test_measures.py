@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from msam.baselines.contract import probabilities
 from msam.content import Content
-from msam.evaluation.measures import CUTS, WINDOW, Judged, distinct, judge, nothing, top, values, windows_after
+from msam.evaluation.measures import (
+    CUTS,
+    WINDOW,
+    Judged,
+    distinct,
+    judge,
+    nothing,
+    nothing_of,
+    top,
+    values,
+    windows_after,
+)
 from msam.listening import Listening
+from tests.rectools_figures import made
 
 # 30 items; the list is 0, 1, 2, ... because scores fall. The coming plays: 3, 1, 3, 29 and the end.
 SCORES = np.arange(30, 0, -1, dtype=np.float32)[None]
@@ -65,6 +79,21 @@ def test_what_is_right_beats_zero_everywhere() -> None:
     mine, zero = values(judge(right, False, after), np.array([4])), nothing(after)
     assert all(float(mine[name][0]) < zero[name] for name in ("mse", "mae", "mape", "msle"))
     assert zero["mae"] == pytest.approx(1 / 24) and zero["mse"] == pytest.approx((16**2 + 2**2 + 1 + 1) / 400 / 24)
+
+
+def test_zero_over_the_same_items() -> None:
+    """The true scores 2/20, 1/20 and 1/20 over the 20 listed items and the one that was missed."""
+    assert nothing_of(judged(), distinct(AFTER).sum(axis=1), np.array([4])).tolist() == [4 / 20 / 21]
+
+
+def test_figures_are_those_of_rectools() -> None:
+    """The same lists measured by RecTools (see tests/rectools_figures.py): every figure that both have."""
+    expected = json.loads((Path(__file__).parent.parent / "figures" / "rectools.json").read_text())
+    scores, after = made()
+    found = values(judge(scores, False, after), distinct(after).sum(axis=1))
+    assert expected.pop("rectools") and len(expected) == 12
+    for name, figure in expected.items():
+        assert found[name].mean() == pytest.approx(figure, rel=1e-12), name
 
 
 def test_an_unseen_target_is_a_miss_and_unseen_items_are_not_listed() -> None:

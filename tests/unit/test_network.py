@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,30 @@ def test_attention_weights_sum_to_one_where_something_is_present() -> None:
     torch.testing.assert_close(weights.alpha.sum(-1) + weights.user_alpha.sum(-1), written.float())
     assert (weights.gamma[..., 0] == 0)[played & ~sounding].all()
     assert (weights.gamma[..., 1] == 0)[played & ~written].all()
+
+
+@BOTH
+def test_without_attention_every_weight_is_the_same(config: MSAMConfig) -> None:
+    plain = model(replace(config, attention=False))
+    side = inference.encode_tracks(plain, tracks(20, config))
+    there = side.beta.any(dim=1)
+    assert torch.allclose(side.beta[there], torch.full_like(side.beta[there], 1 / config.audio_groups))
+    window, people = windows(8, 20, config.window), inference.encode_users(plain, users(8, config))
+    told = plain.explain(plain(side, window, people), side, window, people)
+    weights = told.gamma[told.gamma > 0]
+    assert torch.isin((1 / weights).round(decimals=4), torch.tensor([1.0, 2.0, 3.0])).all()
+
+
+@BOTH
+def test_without_order_a_window_is_a_set(config: MSAMConfig) -> None:
+    window = torch.tensor([[-1, -1, 4, 1, 9, 4], [2, 3, 5, 7, 11, 13]])
+    turned = torch.tensor([[-1, -1, 9, 4, 4, 1], [13, 2, 11, 3, 7, 5]])
+    for order in (False, True):
+        network = model(replace(config, order=order))
+        side = inference.encode_tracks(network, tracks(20, config))
+        people = inference.encode_users(network, users(2, config))
+        same = torch.equal(network(side, window, people).state, network(side, turned, people).state)
+        assert same is not order
 
 
 def test_union_of_track_and_user_words_is_one_softmax() -> None:

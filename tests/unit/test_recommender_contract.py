@@ -13,6 +13,7 @@ import torch
 
 from msam.baselines import SYSTEMS, system
 from msam.baselines.contract import BaselineError, Recommender, Scores
+from msam.baselines.msam import MSAMPublished
 from msam.baselines.neural import NeuralRecommender
 from msam.listening import History, Listening
 from tests.unit.evaluation_data import listening
@@ -142,6 +143,18 @@ def test_the_wide_head_learns_from_a_play_and_is_stored(tmp_path: Path) -> None:
     assert (after != before).any()
     recommender.save(tmp_path)
     assert type(recommender).load(tmp_path).score([history]).tobytes() == after.tobytes()
+
+
+def test_the_extended_model_is_as_wide_as_its_factors_and_the_published_one_as_the_paper_says() -> None:
+    known = DATA.content.tracks
+    narrow = known.factor[:, :8].contiguous(), known.artist_factor[:, :8].contiguous()
+    data = replace(TRAIN, content=replace(DATA.content, narrow=narrow))
+    sizes = {}
+    for name in ("msam", "msam+copy-head", "msam-extended"):
+        recommender = fitted(name, train=data)
+        assert isinstance(recommender, MSAMPublished) and np.isfinite(recommender.score(AFTER)).all()
+        sizes[name] = recommender.model.config.dim, recommender.model.config.hidden
+    assert sizes == {"msam": (12, 10), "msam+copy-head": (12, 10), "msam-extended": (8, 8)}
 
 
 CHAIN = ["markov", "mix", "blend", "vlhm", "dlan", "mcum", "blcr", "msam", "msam-extended"]

@@ -362,6 +362,20 @@ def test_hetrec(data_dir: Path) -> None:
     assert {"rock français", "die Ärzte"} <= set(built.types["tag"])  # Latin-1
 
 
+def test_hetrec_forgets_pairs_but_no_ids(data_dir: Path) -> None:
+    whole = load_hetrec(data_dir / "hetrec_lastfm2k")
+    played, tagged = whole.relations["user", "artist"], whole.relations["user", "tag"]
+    row = int(np.argmax(np.diff(tagged.indptr) * (np.diff(played.indptr) > 0)))
+    pairs = [(whole.types["user"][row], whole.types["artist"][column]) for column in played[row].indices]
+    cut = load_hetrec(data_dir / "hetrec_lastfm2k", pairs)
+    assert cut.types == whole.types
+    assert cut.relations["user", "artist"][row].nnz == 0 and cut.relations["user", "artist"].nnz == played.nnz - len(
+        pairs
+    )
+    assert cut.relations["user", "tag"][row].sum() < tagged[row].sum()
+    assert (cut.relations["artist", "tag"] != whole.relations["artist", "tag"]).nnz == 0
+
+
 def test_hetrec_problems_are_named(tmp_path: Path) -> None:
     with pytest.raises(HetRecError, match=r"cannot read .*tags\.dat"):
         load_hetrec(tmp_path)

@@ -136,6 +136,26 @@ def test_shares_are_the_parts_of_the_variance(world: World) -> None:
     assert np.allclose(half.std(axis=1), 0.5)
 
 
+def test_each_listener_heeds_one_property_of_sound(world: World) -> None:
+    heeding = make_world(SimulationConfig(heed=True))
+    assert ((heeding.user_sound != 0).sum(axis=1) == 1).all()
+    assert len(set((heeding.user_sound != 0).argmax(axis=1).tolist())) == heeding.user_sound.shape[1]
+    rows = (heeding.user_sound != 0).nonzero()
+    assert (heeding.user_sound[rows] == world.user_sound[rows]).all()
+    for name in ("style", "sound", "release", "user_style", "user_artist"):
+        assert (getattr(heeding, name) == getattr(world, name)).all(), name
+    assert heeding.titles == world.titles
+
+
+def test_shares_are_read() -> None:
+    assert Shares.parse("audio=0.6, time=0.4") == Shares(0.6, 0.0, 0.0, 0.4, 0.0)
+    for text, message in (("audio", "not a share"), ("audio=x", "not a share"), ("mood=1", "called mood")):
+        with pytest.raises(SimulationError, match=message):
+            Shares.parse(text)
+    with pytest.raises(SimulationError, match="add up"):
+        Shares.parse("audio=0.5")
+
+
 def test_repeats_happen_as_often_as_asked(world: World) -> None:
     def repeated(repeat: float) -> float:
         plays = listen(world, SimulationConfig(repeat=repeat, sharpness=0.0))
@@ -187,6 +207,10 @@ def test_command(tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "out": str(tmp_path / "s"), "users": 3, "tracks": 10, "plays": 20, "clips": 2, "seed": 0,
     }  # fmt: skip
+    knobs = ["--shares", "audio=0.7,time=0.3", "--heed", "--repeat", "0", "--new", "0.3"]
+    assert CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "k"), *arguments, *knobs]).exit_code == 0
+    told = json.loads((tmp_path / "k" / "simulation.json").read_text())["parameters"]
+    assert (told["shares"]["audio"], told["shares"]["text"], told["heed"], told["new"]) == (0.7, 0.0, True, 0.3)
     again = CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "s"), *arguments])
     assert again.exit_code == 0 and "simulated: 3 users" in again.stdout
     assert CliRunner().invoke(app, ["simulate"]).exit_code == 2
