@@ -14,7 +14,7 @@ from streams.coroutines import resume
 
 #: Seconds without a heartbeat after which the group gives a worker's partitions to others. A worker that is taken for
 #: dead while it lives is fenced and joins again: nothing is lost by a short session but time.
-SESSION = 10.0
+SESSION = 6.0
 HEARTBEAT = 1.0
 _FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
 _NOWHERE = -1
