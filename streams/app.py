@@ -17,7 +17,7 @@ from streams import topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
 from streams.channels import withdrawn
-from streams.cutover import Cutover, asked_for, pending
+from streams.cutover import Cutover, Requests, asked_for, pending, requests
 from streams.erasure import Eraser
 from streams.errors import NotReady
 from streams.feeds import TopicFeed
@@ -85,6 +85,7 @@ class StreamApp(faust.App):
         self._runs: list[Callable[[], Any]] = []
         self._tables: list[tuple[str, str, TableStore]] = []
         self.forgotten = Forgotten()
+        self._asked_for = self._seen_to = 0  # rounds of what operators want done
         self.pipeline: Pipeline | None = None
         if "plays" in roles:
             self._build_plays()
@@ -189,30 +190,39 @@ class StreamApp(faust.App):
     def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
         if value is None or self.pipeline is None:
             return
-        if self.forgotten.fold(key) or asked_for(key):
+        new = self.forgotten.fold(key) or asked_for(key)
+        if new and self.feeds[-1].caught_up.is_set():  # what was there before is seen to when partitions come
             asyncio.run_coroutine_threadsafe(self._operate(), self._events)
 
     async def _operate(self) -> None:
         """Do what operators asked for in the partitions that are served here, each between two of its batches."""
+        self._asked_for += 1
+        mine = self._asked_for
         async with self._operating:
+            if self._seen_to >= mine:
+                return  # a round that began after this call has done it
             await self._recovered()
             assert self.pipeline is not None
-            for partition in sorted(self.pipeline.partitions):
+            self._seen_to, lanes = self._asked_for, self.pipeline.lanes()
+            for partition, lane in sorted(lanes.items()):
                 if self.eraser.behind(partition):
-                    await self.pipeline.exclusively(partition, self.eraser)
-                try:
-                    for work in await asyncio.to_thread(self._cutovers, partition):
-                        await self.pipeline.exclusively(partition, work)
-                except Exception:
-                    log.exception("partition %d: a replay is not swapped in; tried again with the next one", partition)
+                    await self.pipeline.exclusively(lane, self.eraser)
+            try:
+                asked = await asyncio.to_thread(requests, self.kafka)
+                for partition, lane in sorted(lanes.items()):
+                    for work in await asyncio.to_thread(self._cutovers, asked, partition):
+                        await self._recovered()
+                        await self.pipeline.exclusively(lane, work)
+            except Exception:
+                log.exception("a replay is not swapped in; tried again with the next one")
 
     async def _recovered(self) -> None:
         """Faust must not be recovering: it would wait for a record in the place of a commit marker of ours."""
         while not self.should_stop and (self.rebalancing or not self._recovery().completed.is_set()):
             await asyncio.sleep(0.05)
 
-    def _cutovers(self, partition: int) -> list[Cutover]:
-        return list(pending(self.kafka, partition, self.windows, self.forgotten))
+    def _cutovers(self, asked: Requests, partition: int) -> list[Cutover]:
+        return list(pending(self.kafka, asked, partition, self.windows, self.forgotten))
 
     # -- life -------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ COUNTS = "counts."  # before the names of the shared counts' arrays in a model's
 
 
 class Counted:
-    """Candidates with features for the wide head of one model. One thread uses it."""
+    """Candidates with features for the wide head of one model. One thread at a time uses it."""
 
     def __init__(self, config: CountsConfig, arrays: Mapping[str, NDArray[Any]], track_ids: Sequence[str]) -> None:
         """arrays: the shared counts as they stood when the model was trained; track_ids: its rows."""

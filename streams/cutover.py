@@ -12,11 +12,13 @@ import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
+
 from streams import topics
 from streams.errors import MsamError
 from streams.lanes import Lane
-from streams.log_reader import key_of, partitions_of_topic, read_to_end
-from streams.operations import CUTOVER, Operations, read_operations
+from streams.log_reader import key_of, partitions_of_topic, read_to_end, settled
+from streams.operations import CUTOVER, read_operations
 from streams.outgoing import Out
 from streams.publishing import Publisher
 from streams.records import Recommendation
@@ -27,6 +29,7 @@ from streams.windows import decode_window
 log = logging.getLogger(__name__)
 REPLAYED = "msam.replayed-from"  # header of a list that was swapped in: the topic of the replay
 Config = Mapping[str, str]
+Requests = Mapping[str, Mapping[int, bytes]]
 Newest = dict[str, tuple[int, bytes]]  # listener -> offset of the play that the newest list answers, and its bytes
 
 
@@ -137,17 +140,24 @@ def asked_for(key: bytes) -> bool:
     return key.startswith(CUTOVER) and b"/" not in key.removeprefix(CUTOVER)
 
 
-def pending(config: Config, partition: int, windows: TableStore, forgotten: Container[str]) -> Iterator[Cutover]:
-    """What was asked for and is not done in a partition, in the order in which it was asked for. Blocking: reads Kafka.
+def requests(config: Config) -> Requests:
+    """By topic, in the order in which they were asked for, the partitions that are done. Blocking: reads Kafka.
 
-    To be called when the partition's lane is fenced: what an earlier owner committed is read then.
+    To be called when the lanes in question are fenced: what their earlier owners committed is read then.
     """
-    operations: Operations = read_operations(config)
-    for topic, done in operations.cutovers.items():
+    settled(config, topics.OPERATIONS)  # an open transaction of any lane hides what others committed behind it
+    return read_operations(config).cutovers
+
+
+def pending(
+    config: Config, asked: Requests, partition: int, windows: TableStore, forgotten: Container[str]
+) -> Iterator[Cutover]:
+    """What is to be done in a partition. Blocking: reads Kafka."""
+    for topic, done in asked.items():
         if partition not in done:
             try:
                 yield Cutover.prepare(topic, partition, newest(config, topic, {partition}), windows, forgotten)
-            except MsamError as error:
+            except (MsamError, KafkaException) as error:
                 log.error("partition %d: %s is not swapped in: %s", partition, topic, error)
 
 

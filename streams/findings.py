@@ -67,10 +67,16 @@ def rights(
             "rights",
             False,
             f"{user} may not {operation} {resource} {name}",
-            f"kafka-acls.sh --add --allow-principal User:{user} --operation {operation} --{resource} {name}",
+            f"kafka-acls.sh --bootstrap-server HOST:PORT --command-config ADMIN.properties --add "
+            f"--allow-principal User:{user} --operation {_as_acl(operation)} --{resource} {name}",
         )
         for operation in missing
     ]
+
+
+def _as_acl(operation: str) -> str:
+    """An operation as `kafka-acls.sh` calls it: DESCRIBE_CONFIGS is DescribeConfigs there."""
+    return "".join(part.capitalize() for part in operation.split("_"))
 
 
 def keys_in_place(topic: str, sample: Sequence[Sampled], partitions: int) -> Finding:

@@ -110,6 +110,16 @@ def read_to_end(
         consumer.close()
 
 
+def settled(config: Mapping[str, str], topic: str, timeout: float = 90.0) -> None:
+    """Wait until every transaction that is open on a topic now has ended; the broker ends those that hang (60 s)."""
+    ends = end_offsets({**config, "isolation.level": "read_uncommitted"}, topic)
+    deadline = time.monotonic() + timeout
+    while any(end_offsets(config, topic)[partition] < end for partition, end in ends.items()):
+        if time.monotonic() > deadline:
+            raise NotReady(f"{topic}: a transaction has been open for {timeout:.0f} s; is the broker well?")
+        time.sleep(0.2)
+
+
 def bounds(config: Mapping[str, str], topic: str) -> dict[int, tuple[int, int]]:
     """The first and the next offset of every partition, commit markers counted."""
     consumer = Consumer({**config, "group.id": "msam-reader", "enable.auto.commit": False})

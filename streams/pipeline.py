@@ -272,15 +272,23 @@ class Pipeline:
             del self._committing[lane.partition]
             self._work.set()
 
-    async def exclusively(self, partition: int, work: Callable[[Lane], object]) -> None:
-        """Run `work` on the lane of a partition between two of its batches, and drop what is cached of it."""
+    def lanes(self) -> dict[int, Lane]:
+        """The lanes of the present assignment."""
+        return dict(self._lanes)
+
+    async def exclusively(self, expected: Lane, work: Callable[[Lane], object]) -> None:
+        """Run `work` on a lane between two of its batches, and drop what is cached of its partition.
+
+        Nothing is run where another assignment has come meanwhile: that one's owner has to see for itself.
+        """
+        partition = expected.partition
         self._held.add(partition)
         try:
             while partition not in self.lost and (self._taken.get(partition) or partition in self._committing):
                 going = [*self._inferring, *([one] if (one := self._committing.get(partition)) else [])]
                 await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
             lane = self._lanes.get(partition)
-            if lane is not None and partition not in self.lost:
+            if lane is expected and partition not in self.lost:
                 self._committing[partition] = asyncio.ensure_future(self._alone(lane, work))
                 await self._committing[partition]
         finally:
@@ -312,9 +320,13 @@ class Pipeline:
         self._room.set()
 
     async def beside(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function between two batches, with all that arrived taken in."""
-        await self._call(self._take_in)
-        return await self._call(function, *args)
+        """Call a function on the asking thread, with all that arrived taken in."""
+
+        def called() -> T:
+            self._take_in()
+            return function(*args)
+
+        return await self._call(called)
 
     def _ask(self, lanes: Mapping[int, Lane], events: Sequence[SourceEvent]) -> "Future[dict[int, Result]]":
         self._take_in()

@@ -59,11 +59,11 @@ class Scores:
         return version
 
     def _tally(self, version: str) -> Tally:
-        if version not in self.tallies:
-            if len(self.tallies) == _VERSIONS:
-                del self.tallies[next(iter(self.tallies))]
-            self.tallies[version] = Tally()
-        return self.tallies[version]
+        tally = self.tallies.pop(version, None) or Tally()
+        if len(self.tallies) == _VERSIONS:
+            del self.tallies[next(iter(self.tallies))]  # the one that was served longest ago
+        self.tallies[version] = tally
+        return tally
 
 
 @dataclass(frozen=True, slots=True)

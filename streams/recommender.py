@@ -1,8 +1,9 @@
 """One model over one catalogue: windows in, ranked lists with reasons out. Pure logic, no Kafka.
 
-Every model call has one shape (`WINDOW_BATCH` windows, `TRACK_BATCH` tracks), so a list does not depend on what else
-was in its batch. A call has two halves, so that one batch can be gathered while another is ranked: `ask`, on any one
-thread, and `answer`, on any other. `sync` must not run while something that was asked is still to be answered.
+Model calls have few shapes (`WINDOW_BATCH` windows or some fewer that give the same bits, `TRACK_BATCH` tracks), so a
+list does not depend on what else was in its batch. A call has two halves, so that one batch can be gathered while
+another is ranked: `ask`, on any one thread, and `answer`, on any other. `sync` must not run while something that was
+asked is still to be answered.
 """
 
 import logging
@@ -194,6 +195,9 @@ class Recommender:
         log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
 
     def _inputs_of(self, window: Tensor, queries: Sequence[Query] = ()) -> Inputs:
+        if len(self._profiles) + len(queries) > _WORDS_KEPT:
+            self._profiles.clear()
+            self._users = self._nobody()  # the one before may still be ranked with
         user = np.zeros(len(window), dtype=np.int64)
         user[: len(queries)] = [self._profile(query) for query in queries]
         wide = self._candidates(queries, len(window))
@@ -255,9 +259,6 @@ class Recommender:
         row = self._profiles.get(query.profile)
         if row is None:
             side = encode_users(self.model, UserInputs.build([query.profile_vectors], self.model.config))
-            if len(self._profiles) >= _WORDS_KEPT:
-                self._profiles.clear()
-                self._users = self._nobody()  # the one before may still be ranked with
             row = self._profiles[query.profile] = 1 + len(self._profiles)
             self._users.put(row, side)
         return row

@@ -112,7 +112,6 @@ class PlayStep:
 
     def ask(self, lanes: Mapping[int, Lane], batch: Sequence[SourceEvent]) -> Answer:
         """Read the records of a batch; the answer has the outputs of every lane for them, in order."""
-        started = time.perf_counter()
         assert self.recommender is not None
         results = {partition: Result() for partition in lanes}
         asked: list[_Asked] = []
@@ -136,17 +135,17 @@ class PlayStep:
             calls = self.recommender.ask([question.query for question in asked])
         except Exception:
             log.exception("no candidates could be gathered for a batch; its plays are tried one by one")
-        return partial(self._answers, started, self.recommender, results, answers, asked, calls)
+        return partial(self._answers, self.recommender, results, answers, asked, calls)
 
     def _answers(
         self,
-        started: float,
         recommender: Recommender,
         results: dict[int, Result],
         answers: Sequence[tuple[SourceMessage, MsamError | None]],
         asked: Sequence[_Asked],
         calls: Sequence[Asked],
     ) -> dict[int, Result]:
+        started = time.perf_counter()
         lists = iter(zip(asked, self._lists(recommender, asked, calls), strict=True))
         now = time.time()
         for message, wrong in answers:

@@ -43,7 +43,7 @@ class Inputs(NamedTuple):
         return (*self[:5], *self.side, *self.users, *(self.wide or ()))
 
 
-Call = Callable[[Inputs], Ranking]  # all calls of one have inputs of the same shapes
+Call = Callable[[Inputs], Ranking]  # all calls of one have inputs of the same shapes, but for the number of candidates
 
 
 class Ranked(nn.Module):

@@ -106,6 +106,9 @@ def test_rights() -> None:
         "rights",
         False,
         "app may not WRITE topic plays",
-        "kafka-acls.sh --add --allow-principal User:app --operation WRITE --topic plays",
+        "kafka-acls.sh --bootstrap-server HOST:PORT --command-config ADMIN.properties --add "
+        "--allow-principal User:app --operation Write --topic plays",
     )
+    (configs,) = rights("app", "topic", "plays", ("DESCRIBE_CONFIGS",), ())
+    assert "--operation DescribeConfigs " in configs.remedy
     assert len(rights("app", "group", "msam", needed, None)) == 2, "what may not even be described"

@@ -267,7 +267,7 @@ def test_a_full_pipeline_makes_the_consumer_wait() -> None:
     async def test(bench: Bench) -> None:
         bench.lanes[0].gate.clear()
         bench.start()
-        waiting = events(0, *range(40))
+        waiting = events(0, *range(60))
         done: list[int] = []
 
         async def produce() -> None:
@@ -278,12 +278,12 @@ def test_a_full_pipeline_makes_the_consumer_wait() -> None:
         task = asyncio.create_task(produce())
         await until(lambda: bench.lanes[0].entered == 1)
         await settled()
-        assert len(done) <= 10 + 4 * 4, "the bound, the batch in flight, and three that wait for it"
+        assert len(done) <= 10 + 6 * 4, "the bound, up to three batches that are being committed, and three that wait"
         assert not task.done()
         bench.lanes[0].gate.set()
         await task
-        await until(lambda: bench.lanes[0].mark == 39)
-        assert bench.lanes[0].offsets == list(range(40))
+        await until(lambda: bench.lanes[0].mark == 59)
+        assert bench.lanes[0].offsets == list(range(60))
 
     run(test, lambda: Bench(bound=10))
 
@@ -527,7 +527,7 @@ def test_work_on_a_lane_runs_alone_and_between_two_batches() -> None:
         def look(found: Lane) -> None:
             seen.append((found.mark, cast(Committing, found).inside))
 
-        work = asyncio.create_task(bench.pipeline.exclusively(0, look))
+        work = asyncio.create_task(bench.pipeline.exclusively(bench.pipeline.lanes()[0], look))
         await bench.put(*events(1, 0))
         await until(lambda: other.offsets == [0])
         assert not seen, "the batch in flight comes first, other lanes go on"
@@ -536,8 +536,8 @@ def test_work_on_a_lane_runs_alone_and_between_two_batches() -> None:
         assert seen == [(1, 0)] and bench.step.forgotten == [[0]]
         await bench.put(*events(0, 2))
         await until(lambda: lane.offsets == [0, 1, 2])
-        await bench.pipeline.exclusively(7, look)
-        assert len(seen) == 1, "a partition that is not ours"
+        await bench.pipeline.exclusively(cast(Lane, Committing(0)), look)
+        assert len(seen) == 1, "a lane of an earlier assignment"
 
     run(test, lambda: Bench(partitions=2))
 
@@ -548,7 +548,7 @@ def test_work_on_a_lane_that_was_taken_over() -> None:
 
     async def test(bench: Bench) -> None:
         bench.start()
-        await bench.pipeline.exclusively(0, fenced)
+        await bench.pipeline.exclusively(bench.pipeline.lanes()[0], fenced)
         assert bench.pipeline.lost == {0} and bench.task is not None and not bench.task.done()
 
     run(test)

@@ -11,6 +11,7 @@ import pytest
 
 from msam.features.audio import AUDIO_GROUPS
 from msam.network.inference import WINDOW_BATCH
+from streams import recommender
 from streams.catalogue import Catalogue
 from streams.content import contents, factor
 from streams.recommender import Query, Recommender
@@ -95,6 +96,16 @@ def test_a_profile_changes_the_list_and_no_profile_does_not(served: Recommender)
     assert [item.score for item in plain] != [item.score for item in other]
     assert served.recommend([Query(("t1", "t2"), ("a", "b"), None)], TRACKS)[0] == plain
     assert served.recommend([Query(("t1", "t2"), ("a", "b"), vectors)], TRACKS)[0] == other, "from the kept profile"
+
+
+def test_more_profiles_than_are_kept(served: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recommender, "_WORDS_KEPT", 3)
+    vectors = np.random.default_rng(4).standard_normal((4, 2, CONFIG.text_dim)).astype(np.float16)
+    people = [Query(("t1", "t2"), (str(n), "b"), vectors[n]) for n in range(4)]
+    alone = [served.recommend([query], TRACKS)[0] for query in people]
+    assert len({items[0].score for items in alone}) == 4
+    for two in ((0, 1), (2, 3), (1, 3), (0, 2)):  # the table is full in between
+        assert served.recommend([people[n] for n in two], TRACKS) == [alone[n] for n in two]
 
 
 def test_a_withdrawn_track_is_never_listed_and_comes_back(served: Recommender, known: Catalogue) -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from msam import checkpoint, wide_join
-from msam.config import MSAMConfig, TrainConfig
+from msam.config import CountsConfig, MSAMConfig, TrainConfig
+from msam.counts import FEATURES, CandidateMaker, Discography, KeyIndex, Plays, SharedCounts
 from msam.evaluation.prequential import run
 from msam.golden import Golden
 from msam.network.wide import WideHead, WideInputs
 from msam.training import train
 from msam.wide_alone import WideAlone, train_alone
+from msam.wide_candidates import inputs_of
 from msam.wide_join import Held
 from msam.wide_training import WideConfig, discography_of, stream_of
 from tests.unit.network_data import PUBLISHED, SMALL, chain, model
@@ -50,6 +52,33 @@ def test_an_untrained_head_changes_nothing() -> None:
     wide = WideInputs.of(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, -1]), torch.rand(4, SMALL.wide_inputs))
     assert torch.equal(network.join(logits, wide), logits)
     assert torch.equal(network.join(logits, None), logits)
+
+
+def test_a_head_that_was_trained_on_scaled_features_takes_them_as_they_are() -> None:
+    torch.manual_seed(1)
+    head = WideHead(5)
+    torch.nn.init.normal_(head.net[4].weight)
+    features, mean, deviation = 3.0 * torch.rand(7, 5), torch.rand(5), 0.5 + torch.rand(5)
+    before = head((features - mean) / deviation)
+    head.fold(mean, deviation)
+    assert torch.allclose(head(features), before, atol=1e-5)
+
+
+def test_candidates_of_a_batch_get_the_scores_that_they_get_alone() -> None:
+    torch.manual_seed(2)
+    head, index = WideHead(len(FEATURES)), KeyIndex()
+    torch.nn.init.normal_(head.net[4].weight)
+    tracks = np.arange(1, 300)
+    index.add(tracks[:-1])  # the last has no row
+    plays = [Plays(tracks[:n], np.arange(n, dtype=np.float64)) for n in (299, 0, 200, 1)]  # more than CHUNK together
+    config = CountsConfig(newest=300)
+    maker, shared, book = CandidateMaker(config), SharedCounts(config), Discography()
+    logits = torch.randn(4, len(tracks))
+    joined = head.join(logits, inputs_of(maker.batch(plays, shared, book), index))
+    for row, own in enumerate(plays):
+        alone = head.join(logits[row : row + 1], inputs_of(maker.batch([own], shared, book), index))
+        assert torch.equal(joined[row], alone[0])
+    assert torch.equal(joined[1], logits[1]), "without plays there are no candidates"
 
 
 def test_published_has_no_wide_head() -> None:
