@@ -84,7 +84,7 @@ class Recommender:
         self._tracks: list[Track] = [Track(track_id) for track_id in self.ids]
         self._artists: dict[str, int] = {}
         self._profiles: dict[tuple[str, ...], int] = {}
-        width = -(-max(self.trained, 1) // _ROOM) * _ROOM
+        width = -(-max(self.trained, len(catalogue.tracks), 1) // _ROOM) * _ROOM  # each growth would trace anew
         self._artist = np.full(width, -1, dtype=np.int64)
         self._mask = torch.full((width,), -torch.inf)
         self._silent = np.ones(width, dtype=np.bool_)

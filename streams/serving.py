@@ -3,6 +3,7 @@
 One thread calls it, and owns all that it remembers; only the answer that `ask` returns is called on the model's thread.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -92,7 +93,9 @@ class PlayStep:
         """Take in new models and track features."""
         found = self._watch.take()
         if found is not None:
-            if self.recommender is not None:
+            if self.recommender is None:
+                gc.freeze()  # the catalogue is here to stay: going through it for garbage stops everything for 0.3 s
+            else:
                 self._metrics.model.labels(self.recommender.version).set(0)
             self.recommender = found
             self._metrics.model.labels(found.version).set(1)

@@ -182,15 +182,15 @@ class Demo:
         if self._producer.flush(60) or self.sent.failures:
             raise MsamError("the broker did not take every record")
 
-    def wait_ready(self, url: str) -> None:
-        """Wait until the worker serves its first model."""
+    def wait_live(self, url: str, version: str) -> None:
+        """Wait until the worker serves a version."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{url}/health/ready", timeout=2).close()
-                return
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health/ready", timeout=2) as answer:
+                if json.load(answer)["model"] == version:
+                    return
             time.sleep(0.1)
-        raise MsamError(f"the worker did not become ready; see {self._out / 'worker.log'}")
+        raise MsamError(f"the worker does not serve model {version}; see {self._out / 'worker.log'}")
 
 
 def run(
@@ -214,11 +214,11 @@ def run(
         demo.play(plan.history)
         first = end_offsets(config, topics.PLAYS)
         versions = [demo.train()]
-        demo.wait_ready(url)
+        demo.wait_live(url, versions[0]["version"])
         say(f"model {versions[0]['version']} is live")
         _expect(observer, len(plan.history), out)
         rate = _saturate(demo, observer, plan, out, say)
-        versions.append(_train_under_load(demo, plan, say))
+        versions.append(_train_under_load(demo, url, plan, say))
         _expect(observer, len(plan.plays) - len(plan.paced), out)
         paced, cold = _paced(demo, plan, say)
         _expect(observer, len(plan.plays), out)
@@ -262,10 +262,11 @@ def _saturate(demo: Demo, observer: Observer, plan: Plan, out: Path, say: Say) -
     return rate
 
 
-def _train_under_load(demo: Demo, plan: Plan, say: Say) -> dict[str, Any]:
+def _train_under_load(demo: Demo, url: str, plan: Plan, say: Say) -> dict[str, Any]:
     """Train the second model while plays go on; it is swapped in between two micro-batches."""
     say(f"second model while plays go on at {SWAP_PACE:.0f} a second")
-    left = list(plan.swap)
+    cut = len(plan.swap) - len(plan.swap) // 3
+    left, last = list(plan.swap[:cut]), plan.swap[cut:]  # the last while the worker loads what was trained
 
     def more() -> bool:
         part, left[:] = left[:20], left[20:]
@@ -273,8 +274,11 @@ def _train_under_load(demo: Demo, plan: Plan, say: Say) -> dict[str, Any]:
         return bool(left)
 
     version = demo.train(more)
-    demo.play(left)
     say(f"model {version['version']}: {version['state']}" + (f" ({version['reason']})" if version["reason"] else ""))
+    demo.play(left)
+    demo.play(last, SWAP_PACE)
+    if version["state"] == "accepted":
+        demo.wait_live(url, version["version"])
     return version
 
 
