@@ -3,8 +3,8 @@
     python benchmarks/simf_hetrec.py --data DIR/hetrec_lastfm2k [--out results.json]
 
 Every system gets the same number of settings to try, on a fifth of the training links; the best by NDCG@20 is fitted
-on all of them and tested once. What SiMF and DFMF share (BASE) was found by hand before, on the same fifth: they had more
-tries than ALS. `implicit` ALS takes part where it is installed (`pip install ".[compare]"`).
+on all of them and tested once. What SiMF and DFMF share (BASE) was found by hand before, on the same fifth: they had
+more tries than ALS, which takes part where `implicit` is installed (`pip install ".[compare]"`).
 """
 
 import argparse
