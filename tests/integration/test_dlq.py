@@ -144,7 +144,7 @@ def test_two_redrives_and_a_kill_send_each_letter_once(operated: System) -> None
             os.kill(killed.pid, signal.SIGKILL)
         killed.communicate(timeout=20)
         both = [start(), start()]
-        said = [process.communicate(timeout=90)[1].decode() for process in both]
+        said = [own_words(process.communicate(timeout=90)[1].decode()) for process in both]
         assert sorted(process.returncode for process in both) in ([0, 0], [0, 1]), said
         assert all(not text or "another job of the same kind took over" in text for text in said), said
         left = system.ask("dlq", "redrive", "--error", str(lost), "--execute")
@@ -157,6 +157,11 @@ def test_two_redrives_and_a_kill_send_each_letter_once(operated: System) -> None
         places = [(PLAYS, m.partition() or 0, m.offset() or 0) for m in plays.messages]
         assert all(answer.record is not None for answer in answers.wait(places, 90))
         settle(system, answers)
+
+
+def own_words(text: str) -> str:
+    """What a command says, without what librdkafka says of a request that it tries again."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("%"))
 
 
 def test_a_profile_that_is_newer_stays(operated: System, operated_worker: Worker) -> None:

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from msam import checkpoint
+from msam.counts import FEATURES
 from msam.golden import Golden
 from streams.records import ModelVersion
 from streams.serialization import encode
@@ -25,12 +26,16 @@ USERS, PLAYS = 40, 400
 
 
 def spoiled(good: Path) -> Path:
-    """A new version that lists what nobody heard before: sound in every check, as its golden answers are its own."""
+    """A new version that lists what was never played by the listener: sound in every check, with its own answers."""
     loaded = checkpoint.load(good)
     head, tensors = loaded.model.wide_head, safetensors.torch.load((good / checkpoint.WEIGHTS).read_bytes())
     assert head is not None
     with torch.no_grad():
-        head.others.add_(1000.0)
+        for layer, value in ((head.net[0], 1.0), (head.net[2], 1.0), (head.net[4], -1000.0)):
+            layer.weight.zero_()
+            layer.bias.zero_()
+            layer.weight[0, FEATURES.index("log own plays") if layer is head.net[0] else 0] = value
+        head.others.zero_()
     stored = {name.removeprefix(checkpoint.GOLDEN): t for name, t in tensors.items() if name.startswith("golden/")}
     golden = Golden.from_arrays(loaded.manifest["golden"]["track_ids"], stored)
     extra, parent = loaded.extra, loaded.version
