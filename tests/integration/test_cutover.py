@@ -7,6 +7,8 @@ from pathlib import Path
 
 from streams.cutover import REPLAYED, newest
 from streams.operations import CUTOVER
+from streams.outgoing import Out
+from streams.publishing import Publisher
 from streams.records import Recommendation
 from streams.serialization import decode
 from streams.topics import OPERATIONS, RECOMMENDATIONS
@@ -48,8 +50,7 @@ def test_a_backfill_is_swapped_in_but_never_over_a_newer_list(operated: System, 
         try:
             answers.until(lambda: len(answers.by_place) > 100, lambda: worker.tail(), 60)
             with Tap(system.config, OPERATIONS) as marks:  # asked for, and the worker is killed while it does it
-                system.sender.send(OPERATIONS, CUTOVER + topic.encode(), b"{}", partition=0)
-                system.sender.flush()
+                Publisher(system.config).send([Out(OPERATIONS, CUTOVER + topic.encode(), b"{}", 0)])
                 marks.until(lambda: len(marks.messages) >= 2, lambda: worker.tail(), 60)
             worker.kill()
             system.quiet()
