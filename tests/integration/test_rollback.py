@@ -25,23 +25,28 @@ from tests.integration.workers import ROOT
 USERS, PLAYS = 40, 400
 
 
-def spoiled(good: Path) -> Path:
-    """A new version that lists what was never played by the listener: sound in every check, with its own answers."""
-    loaded = checkpoint.load(good)
-    head, tensors = loaded.model.wide_head, safetensors.torch.load((good / checkpoint.WEIGHTS).read_bytes())
+def version_of(known: Path, weight: float) -> ModelVersion:
+    """A new version whose lists go by `weight` times the log of the listener's own plays, and by little else.
+
+    It is sound in every check, as its golden answers are its own.
+    """
+    loaded = checkpoint.load(known)
+    head, tensors = loaded.model.wide_head, safetensors.torch.load((known / checkpoint.WEIGHTS).read_bytes())
     assert head is not None
     with torch.no_grad():
-        for layer, value in ((head.net[0], 1.0), (head.net[2], 1.0), (head.net[4], -1000.0)):
+        for layer, value in ((head.net[0], 1.0), (head.net[2], 1.0), (head.net[4], weight)):
             layer.weight.zero_()
             layer.bias.zero_()
             layer.weight[0, FEATURES.index("log own plays") if layer is head.net[0] else 0] = value
         head.others.zero_()
     stored = {name.removeprefix(checkpoint.GOLDEN): t for name, t in tensors.items() if name.startswith("golden/")}
     golden = Golden.from_arrays(loaded.manifest["golden"]["track_ids"], stored)
-    extra, parent = loaded.extra, loaded.version
-    return checkpoint.save(
-        good.parent, loaded.model, loaded.track_ids, golden, arrays=loaded.arrays, extra=extra, parent=parent
+    folder = checkpoint.save(
+        known.parent, loaded.model, loaded.track_ids, golden, arrays=loaded.arrays, extra=loaded.extra
     )
+    manifest = checkpoint.read_manifest(folder)
+    sha = str(manifest["weights"]["sha256"])
+    return ModelVersion(str(manifest["version"]), parent=loaded.version, uri=folder.as_uri(), sha256=sha)
 
 
 def listening(system: System) -> Iterator[tuple[str, str, float]]:
@@ -56,13 +61,17 @@ def listening(system: System) -> Iterator[tuple[str, str, float]]:
 def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path) -> None:
     system, worker, plays = operated, operated.shared(), listening(operated)
     rows = {row["version"]: row for row in system.ask("models", "list")}
-    good = next(name for name, row in rows.items() if "live" in row["channels"])
-    folder = spoiled(Path(unquote(urlparse(rows[good]["uri"]).path)))
-    manifest = checkpoint.read_manifest(folder)
-    bad, sha = str(manifest["version"]), str(manifest["weights"]["sha256"])
-    version = ModelVersion(bad, parent=good, uri=folder.as_uri(), sha256=sha)
-    system.sender.send(MODEL_VERSIONS, version.key.encode(), encode(version), partition=0)
+    first = next(name for name, row in rows.items() if "live" in row["channels"])
+    folder = Path(unquote(urlparse(rows[first]["uri"]).path))
+    versions = [version_of(folder, weight) for weight in (1000.0, -1000.0)]
+    for version in versions:
+        system.sender.send(MODEL_VERSIONS, version.key.encode(), encode(version), partition=0)
     system.sender.flush()
+    good, bad = (version.version for version in versions)
+
+    def serves(version: str) -> bool:
+        return bool(worker.get("/health/ready")[1]["model"] == version)
+
     log, places = tmp_path / "watch.log", list[Place]()
 
     def play(count: int) -> None:
@@ -73,6 +82,8 @@ def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path
     with log.open("wb") as out, Answers(system.config) as answers:
         watch = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
         try:
+            assert system.ask("models", "promote", good)["version"] == good
+            answers.until(lambda: serves(good), lambda: worker.tail(), 60)
             play(3 * PLAYS)
             answers.wait(places, 120)
             assert system.ask("models", "promote", bad)["version"] == bad
@@ -82,7 +93,7 @@ def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path
                 assert watch.poll() is None and time.monotonic() < deadline, told
                 play(20)
                 answers.take(0.1)
-            answers.until(lambda: worker.get("/health/ready")[1]["model"] == good, lambda: worker.tail(), 60)
+            answers.until(lambda: serves(good), lambda: worker.tail(), 60)
             play(20)
             found = answers.wait(places, 120)
         finally:
@@ -97,3 +108,4 @@ def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path
     assert worker.metric("msam_models_rolled_back") == 1
     again = system.msam("models", "promote", bad)
     assert again.returncode == 1 and "rolled back" in again.stderr and "--even-refused" in again.stderr
+    assert system.ask("models", "promote", first)["version"] == first  # for the tests after this
