@@ -34,7 +34,7 @@ demo: setup ## Run the whole thing once on this machine: broker, models, worker,
 	$(BIN)/msam demo
 
 test: setup ## Run every test (starts real Kafka brokers), two files at a time.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 CASES ?= 100000
 SEED ?= 0

@@ -9,10 +9,8 @@ HR@20 over the whole catalogue, cold tracks included; differences are paired on 
 
 import argparse
 import csv
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from telling import say, tell
 
 from msam import metrics
 from msam.baselines.msam import WithContentRows
@@ -152,16 +151,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-
-    def say(text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
     sizes = {"users": args.users, "tracks": args.tracks, "plays": args.plays, "clips": args.tracks, "new": args.new}
     result = {name: world(name, args.seeds, sizes, say) for name in args.worlds.split(",")}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    tell(result, args.out)
     return 0
 
 

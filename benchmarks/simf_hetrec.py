@@ -10,7 +10,6 @@ more tries than ALS, which takes part where `implicit` is installed (`pip instal
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from telling import say, tell
 
 from msam.datasets.hetrec import load_hetrec
 from msam.evaluation.completion import Completion, hold_out, judge, scores
@@ -45,11 +45,6 @@ ALS = [
 ]
 Score = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[Relations, Any], Score]
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def told(relations: Relations, folder: Path, held: csr_matrix) -> Relations:
@@ -231,10 +226,7 @@ def main() -> int:
         "cold artists": cold_artists(args.data, whole, config, args.seed),
         "solver": solver(whole, replace(config, dim=32)),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+    tell(result, args.out)
     return 0
 
 

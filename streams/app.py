@@ -86,6 +86,7 @@ class StreamApp(faust.App):
         self._tables: list[tuple[str, str, TableStore]] = []
         self.forgotten = Forgotten()
         self._asked_for = self._seen_to = 0  # rounds of what operators want done
+        self._cutover_asked = False  # ever: until then nothing has to be read for it
         self.pipeline: Pipeline | None = None
         if "plays" in roles:
             self._build_plays()
@@ -190,6 +191,7 @@ class StreamApp(faust.App):
     def _on_operation(self, key: bytes, value: bytes | None, offset: int) -> None:
         if value is None or self.pipeline is None:
             return
+        self._cutover_asked |= asked_for(key)
         new = self.forgotten.fold(key) or asked_for(key)
         if new and self.feeds[-1].caught_up.is_set():  # what was there before is seen to when partitions come
             asyncio.run_coroutine_threadsafe(self._operate(), self._events)
@@ -207,6 +209,8 @@ class StreamApp(faust.App):
             for partition, lane in sorted(lanes.items()):
                 if self.eraser.behind(partition):
                     await self.pipeline.exclusively(lane, self.eraser)
+            if not self._cutover_asked:
+                return
             try:
                 asked = await asyncio.to_thread(requests, self.kafka)
                 for partition, lane in sorted(lanes.items()):

@@ -194,7 +194,7 @@ class Recommender:
         self._calls.setdefault(WINDOW_BATCH, plain)
         log.info("model %s: batch shapes %s", self.version, sorted(self._calls))
 
-    def _inputs_of(self, window: Tensor, queries: Sequence[Query] = ()) -> Inputs:
+    def _inputs_of(self, window: Tensor, queries: Sequence[Query]) -> Inputs:
         if len(self._profiles) + len(queries) > _WORDS_KEPT:
             self._profiles.clear()
             self._users = self._nobody()  # the one before may still be ranked with

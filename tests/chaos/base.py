@@ -1,5 +1,6 @@
 """What every chaos run begins from: a broker's data with described tracks and a small trained model, made once."""
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -13,6 +14,15 @@ from streams.local_kafka import LocalKafka
 from tests.integration.workers import ROOT, Worker, running
 
 USERS, TRACKS, PLAYS = 48, 120, 2000  # simulated
+
+
+def options(what: str | None, out: str) -> argparse.ArgumentParser:
+    """What every run is told; its report goes to `out` if nothing else is said."""
+    parser = argparse.ArgumentParser(description=(what or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--home", type=Path, default=ROOT / "build" / "chaos")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
 
 
 def environment(bootstrap: str, home: Path, models: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@
 Exits 1 when the judgement finds anything, or when a fault of the plan could not be brought about.
 """
 
-import argparse
 import contextlib
 import json
 import random
@@ -21,12 +20,11 @@ from typing import Any
 
 from streams.broker_process import free_port
 from streams.local_kafka import LocalKafka
-from tests.chaos.base import copied, prepared
+from tests.chaos.base import copied, options, prepared
 from tests.chaos.faults import FAULTS, PATIENCE, Field
 from tests.chaos.fleet import Slot, small_disk
 from tests.chaos.observer import Observer
 from tests.chaos.proxy import Proxy
-from tests.integration.workers import ROOT
 from tests.recompute_windows import Logs, judge, read_logs
 
 PARTITIONS = 4
@@ -176,15 +174,12 @@ def say(event: dict[str, Any], at: float) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = options(__doc__, "chaos-report.json")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--each", type=int, default=1, help="how often every other fault")
     parser.add_argument("--only", default="", help="other faults, comma-separated; default: all")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30.0, help="no new fault after that")
     parser.add_argument("--rate", type=float, default=150.0, help="plays a second")
-    parser.add_argument("--home", type=Path, default=ROOT / "build" / "chaos")
-    parser.add_argument("--out", type=Path, default=Path("chaos-report.json"))
     given = parser.parse_args()
     home = given.home.resolve() / f"seed-{given.seed}"
     shutil.rmtree(home, ignore_errors=True)

@@ -6,7 +6,6 @@ Exits 1 when resident memory rises by 5 MB an hour or more after the warm-up, wh
 did not keep up with the plays. An interval that is wider than the limit says that the run was too short to tell.
 """
 
-import argparse
 import json
 import shutil
 import signal
@@ -21,9 +20,9 @@ import numpy as np
 from scipy import stats
 
 from streams.local_kafka import LocalKafka
-from tests.chaos.base import copied, environment, prepared
+from tests.chaos.base import copied, environment, options, prepared
 from tests.chaos.run import driving
-from tests.integration.workers import ROOT, Worker, running
+from tests.integration.workers import Worker, running
 
 LIMIT = 5.0  # MB an hour
 WARM_UP = 1 / 6  # of the run
@@ -121,12 +120,9 @@ def _answered(worker: Worker) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = options(__doc__, "soak-report.json")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=500.0, help="plays a second")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--home", type=Path, default=ROOT / "build" / "chaos")
-    parser.add_argument("--out", type=Path, default=Path("soak-report.json"))
     given = parser.parse_args()
     home = given.home.resolve() / "soak"
     shutil.rmtree(home, ignore_errors=True)

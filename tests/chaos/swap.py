@@ -10,7 +10,6 @@ answer or two, when a version was not served after its announcement, or when the
 that of the other plays.
 """
 
-import argparse
 import json
 import shutil
 import signal
@@ -27,10 +26,10 @@ from confluent_kafka import Message
 from streams import channels
 from streams.local_kafka import LocalKafka
 from streams.model_log import read_models
-from tests.chaos.base import copied, environment, msam, prepared
+from tests.chaos.base import copied, environment, msam, options, prepared
 from tests.chaos.observer import Observer
 from tests.chaos.run import PARTITIONS, drain, driving
-from tests.integration.workers import ROOT, Worker, running
+from tests.integration.workers import Worker, running
 
 LIMIT = 1.5
 TAIL = 1.0  # seconds
@@ -168,13 +167,10 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = options(__doc__, "swap-report.json")
     parser.add_argument("--swaps", type=int, default=20)
     parser.add_argument("--rate", type=float, default=1000.0, help="plays a second")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds between two swaps")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--home", type=Path, default=ROOT / "build" / "chaos")
-    parser.add_argument("--out", type=Path, default=Path("swap-report.json"))
     given = parser.parse_args()
     home = given.home.resolve() / "swap"
     shutil.rmtree(home, ignore_errors=True)
