@@ -5,11 +5,12 @@ Nothing is installed on the system: `jgo` resolves the jars once into its cache,
 
 import base64
 import contextlib
+import fcntl
 import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from streams.errors import MsamError
@@ -43,7 +44,7 @@ def _resolve() -> list[Path]:
     import jgo
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command's own output
+        with _alone(), contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command's own output
             kafka = jgo.build(KAFKA).all_jars  # all_jars: the module path holds most of what the class path needs
             binding = jgo.build(LOG_BINDING).all_jars
     except Exception as error:  # jgo raises what its HTTP client and parsers raise; all of it means the same here
@@ -52,6 +53,16 @@ def _resolve() -> list[Path]:
     if f"kafka-clients-{KAFKA_VERSION}.jar" not in names:
         raise BrokerError(f"resolved {KAFKA} without kafka-clients {KAFKA_VERSION}: clear jgo's cache and try again")
     return [*kafka, *(jar for jar in binding if jar.name not in names)]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One resolution at a time on this account: jgo empties the environments that another process is filling."""
+    path = Path.home() / ".cache" / "msam" / "resolve.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def java_command(jars: list[Path], main: str, *arguments: str, heap: str) -> list[str]:

@@ -62,7 +62,7 @@ def _command_lines() -> list[str]:
 def check(summary: dict[str, object]) -> None:
     """The fields of the command line's description, and figures that can be true."""
     names = ["plays", "recommendations", "lost", "duplicates", "plays_per_second", "latency_ms", "prequential"]
-    assert list(summary) == [*names, "model_versions", "cold_track", "tracks", "users"]
+    assert list(summary) == [*names, "model_versions", "cold_track", "tracks", "users", "partitions"]
     assert [summary[n] for n in ("plays", "recommendations", "lost", "duplicates")] == [PLAYS, PLAYS, 0, 0]
     rate, latency, hits = summary["plays_per_second"], summary["latency_ms"], summary["prequential"]
     assert isinstance(rate, float) and rate > 10

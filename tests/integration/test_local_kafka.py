@@ -20,6 +20,14 @@ from streams.local_kafka import LocalKafka, running_bootstrap
 from streams.topics import TopicSpec, create_topics
 
 MSAM = Path(sys.executable).with_name("msam")
+RESOLVER = """
+import sys, time
+from pathlib import Path
+import jgo
+from streams.kafka_distribution import class_path
+time.sleep(max(float(sys.argv[2]) - time.time(), 0))
+class_path(Path(sys.argv[1]))
+"""
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -114,6 +122,19 @@ def test_data_and_port_survive_a_kill_and_a_second_start_resolves_nothing(
         last = broker.pid
     assert last is not None
     await_end(last, seconds=0)
+
+
+def test_resolving_in_several_processes_at_once(tmp_path: Path) -> None:
+    env = os.environ | {"JGO_CACHE_DIR": str(tmp_path / "jgo")}  # nothing is resolved in it yet
+    moment = str(time.time() + 8)
+    found = [tmp_path / f"{n}.json" for n in range(6)]
+    started = [
+        subprocess.Popen([sys.executable, "-c", RESOLVER, str(path), moment], env=env, stderr=subprocess.PIPE)
+        for path in found
+    ]
+    said = [process.communicate(timeout=240)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0] * len(found), said
+    assert len({path.read_text() for path in found}) == 1
 
 
 def test_a_pid_given_to_another_program_is_not_the_broker(tmp_path: Path) -> None:
