@@ -43,6 +43,7 @@ from streams.web.server import WebServer
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
 _PATIENCE = 60.0  # seconds for the topic of operations to be read when partitions come
+_MODEL_FIRST = 20.0  # seconds for which the text encoder waits for the first model to be served
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -173,6 +174,15 @@ class StreamApp(faust.App):
                 self._encoder = TextEncoder(self.settings.text_encoder)
             return self._encoder
 
+    def _prepare(self) -> None:
+        """Load the encoder before the first track needs it, but let the model be served first: each slows the other."""
+        deadline = time.monotonic() + _MODEL_FIRST
+        self.feeds[1].caught_up.wait(_MODEL_FIRST)
+        while self.watch.loading and time.monotonic() < deadline and not self.stopping.wait(0.05):
+            pass
+        if not self.stopping.is_set():
+            self.encoder()
+
     def _profile_words(self, profile: UserProfile) -> ProfileWords:
         return profile_words(self.encoder(), profile)
 
@@ -243,7 +253,7 @@ class StreamApp(faust.App):
         for feed in self.feeds:
             feed.start()
         if "tracks" in self.roles:
-            self.features.submit(self.encoder)  # it takes seconds to load: begin before the first track
+            self.features.submit(self._prepare)
         await self.endpoint.start()
         for run in self._runs:
             self.add_future(self._guard(run))

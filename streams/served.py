@@ -112,6 +112,11 @@ class ModelWatch:
         return self.serving is not None or self._next is not None
 
     @property
+    def loading(self) -> bool:
+        """Whether the first model is on its way."""
+        return self.wanted is not None and not self.available and self.problem is None
+
+    @property
     def waiting(self) -> bool:
         """Whether there is a model to go over to."""
         return self._next is not None
