@@ -184,7 +184,7 @@ class StreamApp(faust.App):
             self.encoder()
 
     def _profile_words(self, profile: UserProfile) -> ProfileWords:
-        return profile_words(self.encoder(), profile)
+        return profile_words(self.encoder(), [profile])[0]
 
     async def _on_features(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.features, function, *args)

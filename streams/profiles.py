@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from msam.features.text import TextEncoder, track_words
+from msam.features.text import TextEncoder, word_matrices
 from msam.features.words import user_words
 from streams.errors import MsamError
 from streams.records import UserProfile
@@ -102,10 +102,10 @@ class Profiles:
         return Profile(version, words, vectors)
 
 
-def profile_words(encoder: TextEncoder, profile: UserProfile) -> ProfileWords:
-    """Words of a profile and their vectors [Pu, E]; (), None where nothing is known."""
-    words = user_words(profile.gender, profile.age, profile.country)
-    if not words:
-        return (), None
-    matrix = track_words(encoder, [(0, " ".join(words))])
-    return matrix.words, matrix.vectors.astype(np.float16)
+def profile_words(encoder: TextEncoder, profiles: Iterable[UserProfile]) -> list[ProfileWords]:
+    """Words of each profile and their vectors [Pu, E], all encoded together; (), None where nothing is known."""
+    texts = [" ".join(user_words(p.gender, p.age, p.country)) for p in profiles]
+    made = word_matrices(encoder, [[(0, text)] for text in texts])
+    return [
+        (m.words, m.vectors.astype(np.float16)) if text else ((), None) for text, m in zip(texts, made, strict=True)
+    ]

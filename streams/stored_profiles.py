@@ -44,7 +44,7 @@ class StoredProfiles:
         if key not in self._made:
             if self._encoder is None:
                 self._encoder = TextEncoder(self._encoder_name)
-            self._made[key] = Profile(version, *profile_words(self._encoder, found))
+            self._made[key] = Profile(version, *profile_words(self._encoder, [found])[0])
         return self._made[key]
 
 

@@ -167,14 +167,17 @@ class Trainer:
         found = self._rivals(state, 1)
         return found[0] if found else None
 
-    def _rivals(self, state: LogState, count: int) -> "list[Rival]":
+    def _rivals(self, state: LogState, count: int, parent: "Rival | None" = None) -> "list[Rival]":
         found: list[Rival] = []
         for version in state.served:
             record = state.versions.get(version)
             if record is None or len(found) == count:
                 continue
             try:
-                found.append(Rival(record, load_model(record, state.catalogue, wait=0)))
+                if parent is not None and parent.record.version == version:
+                    found.append(parent)
+                else:
+                    found.append(Rival(record, load_model(record, state.catalogue, wait=0)))
             except ModelRefused as error:
                 self._say(f"left out of the comparison: {error}")
         return found
@@ -202,11 +205,10 @@ class Trainer:
         known = {user: p for user, p in state.profiles.items() if p.gender or p.age or p.country}
         if known and self._encoder is None:
             self._encoder = TextEncoder(self._settings.text_encoder)
-        out = {}
-        for user, profile in known.items():
-            assert self._encoder is not None
-            out[user] = Profile(1, *profile_words(self._encoder, profile))
-        return out
+        if not known or self._encoder is None:
+            return {}
+        made = profile_words(self._encoder, known.values())
+        return {user: Profile(1, *words) for user, words in zip(known, made, strict=True)}
 
     def _dataset(self, state: LogState, simf: SiMFState, profiles: Mapping[str, Profile]) -> Dataset:
         every = dict.fromkeys([track for _, track, *_ in state.plays])
@@ -275,7 +277,7 @@ class Trainer:
         loaded = load_model(candidate, state.catalogue, wait=0)
         if parent is None:
             return candidate
-        rivals = self._rivals(state, _RIVALS)
+        rivals = self._rivals(state, _RIVALS, parent)
         queries, targets = newest_plays(state, self._model.window, self._training.holdout, parent.record, profiles)
         name, scores = self._gate.metric, {}
         for rival in (*rivals, Rival(candidate, loaded)):
