@@ -51,7 +51,7 @@ class Demo:
                 **config,
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
-                "linger.ms": 2,
+                "linger.ms": 5,  # as producers do by default since Kafka 4
                 "compression.type": "lz4",
             }
         )
