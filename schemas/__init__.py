@@ -15,6 +15,7 @@ from fastavro.schema import parse_schema, to_parsing_canonical_form
 
 NAMES = (
     "play",
+    "sealed_play",
     "user_profile",
     "track_metadata",
     "audio_upload",

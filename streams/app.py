@@ -32,17 +32,19 @@ from streams.publishing import Publisher
 from streams.records import ModelVersion, TrackFeature, UserProfile
 from streams.registry import PatientRegistry
 from streams.restore import restore
+from streams.sealing import Keyring
 from streams.serialization import Registry, decode
 from streams.served import ModelWatch
 from streams.serving import PlayStep
 from streams.settings import Settings
 from streams.show import item_object
 from streams.stores import ROCKSDB_OPTIONS, TableStore
+from streams.user_keys import FollowedKeys
 from streams.web.server import WebServer
 
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
-_PATIENCE = 60.0  # seconds for the topic of operations to be read when partitions come
+_PATIENCE = 60.0  # seconds for operations, and for keys, to be read when partitions come
 _MODEL_FIRST = 20.0  # seconds for which the text encoder waits for the first model to be served
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
@@ -68,10 +70,11 @@ class StreamApp(faust.App):
         self.watch = ModelWatch(
             self.catalogue, n=settings.list_size, half=settings.half(), refused=lambda error: self.metrics.refused.inc()
         )
+        self.operations = TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation)
         self.feeds = [
             TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
             TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
-            TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation),
+            self.operations,
         ]
         self.endpoint = WebServer(
             settings.web_host,
@@ -108,6 +111,12 @@ class StreamApp(faust.App):
             (topics.USER_PROFILES, settings.profiles_changelog, profile_store),
         ]
         self.known_profiles = Profiles(profile_store, self._profile_words, self.registry)
+        keys = None
+        if (master := settings.master_key()) is not None:
+            keyring = Keyring(master)
+            feed = TopicFeed(self.kafka, topics.USER_KEYS, lambda name, value, offset: keyring.fold(name, value))
+            self.feeds.append(feed)
+            keys = FollowedKeys(keyring, feed.catch_up)
         self.step = PlayStep(
             self.windows,
             self.known_profiles,
@@ -119,6 +128,7 @@ class StreamApp(faust.App):
             n=settings.list_size,
             history=settings.history,
             registry=self.registry,
+            keys=keys,
             forgotten=self.forgotten,
         )
         self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
@@ -203,7 +213,7 @@ class StreamApp(faust.App):
             return
         self._cutover_asked |= asked_for(key)
         new = self.forgotten.fold(key) or asked_for(key)
-        if new and self.feeds[-1].caught_up.is_set():  # what was there before is seen to when partitions come
+        if new and self.operations.caught_up.is_set():  # what was there before is seen to when partitions come
             asyncio.run_coroutine_threadsafe(self._operate(), self._events)
 
     async def _operate(self) -> None:
@@ -326,8 +336,9 @@ class StreamApp(faust.App):
         None when the group forms anew meanwhile: the others must not have to wait for a long restore.
         """
         self.known_profiles.forget(range(self.settings.partitions))
-        if not self.feeds[-1].caught_up.wait(_PATIENCE):
-            raise NotReady(f"{topics.OPERATIONS} was not read in {_PATIENCE:.0f} s: who is forgotten is not known")
+        for feed in self.feeds[self.feeds.index(self.operations) :]:  # who is forgotten, and listeners' keys
+            if not feed.caught_up.wait(_PATIENCE):
+                raise NotReady(f"{feed.topic} was not read in {_PATIENCE:.0f} s, and no play is answered without it")
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)
         changelog = self.settings.windows_changelog
         lanes = [Lane(self.kafka, self.settings.group, p, self.windows, changelog) for p in partitions]

@@ -12,6 +12,7 @@ from streams.records import (
     Play,
     Recommendation,
     RecordError,
+    SealedPlay,
     TrackFeature,
     TrackMetadata,
     UserProfile,
@@ -21,6 +22,7 @@ ID_BYTES = 1024
 YEAR_2200 = 7258118400.0
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -75,6 +77,16 @@ def _play(play: Play) -> None:
     check_time("played_at", play.played_at)
     if play.duration_played is not None:
         check_finite("duration_played", play.duration_played, 0.0)
+
+
+def _sealed(sealed: SealedPlay) -> None:
+    check_id("user_id", sealed.user_id)
+    if not _KEY_ID.fullmatch(sealed.key_id):
+        raise RecordError(f"key_id {sealed.key_id!r} is not 1 to 64 letters, digits, dots, dashes and underscores")
+    if len(sealed.nonce) != 12:
+        raise RecordError(f"nonce has {len(sealed.nonce)} bytes; it must have 12")
+    if len(sealed.ciphertext) < 16:
+        raise RecordError(f"ciphertext has {len(sealed.ciphertext)} bytes; its tag alone has 16")
 
 
 def _profile(profile: UserProfile) -> None:
@@ -154,6 +166,7 @@ def _recommendation(made: Recommendation) -> None:
 
 _CHECKS: dict[type, Callable[[Any], None]] = {
     Play: _play,
+    SealedPlay: _sealed,
     UserProfile: _profile,
     TrackMetadata: _metadata,
     AudioUpload: _upload,

@@ -11,6 +11,7 @@ from streams.records import (
     Play,
     Reasons,
     Recommendation,
+    SealedPlay,
     Source,
     TrackFeature,
     TrackMetadata,
@@ -41,6 +42,15 @@ def _play(play: Play) -> Datum:
 
 def _to_play(datum: Datum) -> Play:
     return Play(datum["user_id"], datum["track_id"], datum["played_at"], datum["duration_played"], datum["source"])
+
+
+def _sealed(sealed: SealedPlay) -> Datum:
+    return {
+        "user_id": sealed.user_id,
+        "key_id": sealed.key_id,
+        "nonce": sealed.nonce,
+        "ciphertext": sealed.ciphertext,
+    }
 
 
 def _profile(profile: UserProfile) -> Datum:
@@ -166,6 +176,7 @@ def _to_recommendation(datum: Datum) -> Recommendation:
 
 CODECS: dict[type, Codec] = {
     Play: Codec("play", _play, _to_play),
+    SealedPlay: Codec("sealed_play", _sealed, lambda datum: SealedPlay(**datum)),
     UserProfile: Codec("user_profile", _profile, lambda datum: UserProfile(**datum)),
     TrackMetadata: Codec("track_metadata", _metadata, _to_metadata),
     AudioUpload: Codec("audio_upload", _upload, lambda datum: AudioUpload(**datum)),

@@ -21,16 +21,17 @@ from streams.findings import (
     lag_of,
     live_model,
     schemas_known,
+    sealed_plays,
     topics_as_declared,
 )
 from streams.log_reader import bounds, key_of, read_to_end
 from streams.model_log import read_models
-from streams.records import Play
 from streams.registry import HttpRegistry, RegistryUnavailable
 from streams.rights import missing_rights
-from streams.serialization import decode
+from streams.sealing import Keys, NotOpened, is_sealed, open_play
 from streams.settings import Settings
 from streams.topics import TopicError, check_topics, topic_specs
+from streams.user_keys import keyring_of
 
 SCHEMAS = {
     topics.PLAYS: "play",
@@ -69,7 +70,10 @@ def examine(settings: Settings, seconds: float = 6.0, sampled: int = 200) -> Ite
             yield schemas_known(name, schema, sample, settings.registry_url is not None)
     if topics.RECOMMENDATIONS in there:
         yield keys_in_place(topics.RECOMMENDATIONS, *_sample(config, topics.RECOMMENDATIONS, sampled))
-    yield from clocks(time.time(), (record.time for record in plays), _played(plays))
+    keys = keyring_of(settings) if topics.USER_KEYS in there else None
+    if topics.USER_KEYS in there:
+        yield _sealed(plays, keys, any(low < high for low, high in bounds(config, topics.USER_KEYS).values()))
+    yield from clocks(time.time(), (record.time for record in plays), _played(plays, keys))
     yield from _registry(settings.registry_url)
     for path in dict.fromkeys([settings.home, settings.state, settings.models]):
         usage = shutil.disk_usage(_existing(path))
@@ -90,10 +94,23 @@ def _sample(config: Config, topic: str, count: int) -> tuple[list[Sampled], int]
     return found, len(ends)
 
 
-def _played(sample: list[Sampled]) -> Iterator[tuple[float, float]]:
+def _sealed(plays: list[Sampled], keys: Keys | None, any_key: bool) -> Finding:
+    values = [record.value for record in plays if record.value and is_sealed(record.value)]
+    broken = []
+    for value in values:
+        try:
+            open_play(value, keys=keys)
+        except NotOpened:  # that of a forgotten listener is meant to be unreadable
+            continue
+        except MsamError as error:
+            broken.append(str(error))
+    return sealed_plays(len(values), broken, any_key, keys is not None)
+
+
+def _played(sample: list[Sampled], keys: Keys | None) -> Iterator[tuple[float, float]]:
     for record in sample:
         try:
-            yield decode(Play, record.value or b"").played_at, record.time
+            yield open_play(record.value or b"", keys=keys).played_at, record.time
         except MsamError:
             continue
 

@@ -3,9 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import schemas
 from streams.partitioner import partition_for
-from streams.serialization import CONFLUENT, SINGLE_OBJECT
+from streams.serialization import CONFLUENT, SINGLE_OBJECT, schema_named
 
 GIB = 2**30
 _AHEAD_S = 5.0
@@ -98,7 +97,8 @@ def keys_in_place(topic: str, sample: Sequence[Sampled], partitions: int) -> Fin
 def schemas_known(topic: str, schema: str, sample: Sequence[Sampled], registry: bool) -> Finding:
     """Whether this program can read what producers write now."""
     values = [record.value for record in sample if record.value]
-    strange = [v for v in values if v.startswith(SINGLE_OBJECT) and _schema_of(v) != schema]
+    ours = {schema, "sealed_play"} if schema == "play" else {schema}
+    strange = [v for v in values if v.startswith(SINGLE_OBJECT) and schema_named(v) not in ours]
     framed = [] if registry else [v for v in values if v.startswith(CONFLUENT)]
     if strange:
         text = f"{topic}: {len(strange)} of {len(values)} sampled records name a schema that is not {schema}'s"
@@ -109,9 +109,16 @@ def schemas_known(topic: str, schema: str, sample: Sequence[Sampled], registry: 
     return Finding("schemas", True, f"{topic}: {len(values)} sampled records name schemas that are known")
 
 
-def _schema_of(value: bytes) -> str | None:
-    known = schemas.by_fingerprint(value[2:10])
-    return None if known is None else known[0]
+def sealed_plays(count: int, broken: Sequence[str], keys: bool, master: bool) -> Finding:
+    """Whether sealed plays are met with a master key. `broken`: why some of the sampled ones can never be read."""
+    if (count or keys) and not master:
+        text = f"{count} sampled plays are sealed" if count else "user-keys holds keys"
+        remedy = "set MSAM_MASTER_KEY_FILE for workers, trainer and commands; until then each becomes a dead letter"
+        return Finding("sealed", False, f"{text}, and no master key is set", remedy)
+    if broken:
+        remedy = "is the master key everywhere the same? Who seals must do it as docs/schemas.md says"
+        return Finding("sealed", False, f"{len(broken)} of {count} sampled sealed plays: {broken[0]}", remedy)
+    return Finding("sealed", True, f"{count} sampled plays are sealed")
 
 
 def lag_of(group: str, place: str, samples: Sequence[Lag], waiting: bool) -> Finding | None:

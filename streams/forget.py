@@ -1,6 +1,7 @@
 """Forgets a listener: a record that stays and holds no more than a hash, and tombstones over what is there.
 
-The plays themselves cannot be deleted one by one: they go by the retention of `plays`. From now on workers pass them
+The plays themselves cannot be deleted one by one: they go by the retention of `plays`. Those that were sealed can no
+longer be read, as the tombstones take their keys. From now on workers pass them
 over, trainers leave them out and replays too, so that none of them brings the listener back.
 """
 
@@ -20,6 +21,7 @@ from streams.partitioner import partition_for
 from streams.publishing import Publisher
 from streams.records import TrackFeature
 from streams.serialization import decode, encode
+from streams.user_keys import close_segment, tombstones
 
 Config = Mapping[str, str]
 _SUFFIXES = ("-windows-changelog", "-profiles-changelog")
@@ -27,10 +29,14 @@ _SUFFIXES = ("-windows-changelog", "-profiles-changelog")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done. `pending` names changelogs in which a worker has yet to delete the listener."""
+    """What was done: sightings without the name, keys deleted.
+
+    `pending` names changelogs in which a worker has yet to delete the listener.
+    """
 
     hash: str
     sightings: int
+    keys: int
     pending: list[str] = field(default_factory=list)
 
 
@@ -41,8 +47,11 @@ def forget(config: Config, user_id: str, wait: float = 30.0) -> Report:
     publisher.send([forgotten(user_id), Out(topics.USER_PROFILES, key, None)])
     pending = _await_erasure(config, key, wait)
     sightings = list(_sightings(config, user_id))
-    publisher.send([Out(topics.RECOMMENDATIONS, key, None), *sightings])
-    return Report(digest(user_id), len(sightings), pending)
+    keys = tombstones(config, user_id)  # by now workers pass the plays over: none that lost its key becomes a letter
+    publisher.send([Out(topics.RECOMMENDATIONS, key, None), *sightings, *keys])
+    if keys:
+        close_segment(publisher)
+    return Report(digest(user_id), len(sightings), len(keys), pending)
 
 
 def _await_erasure(config: Config, key: bytes, wait: float) -> list[str]:

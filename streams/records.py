@@ -27,6 +27,21 @@ class Play:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedPlay:
+    """A play of which only the listener can be read without the listener's key; `streams.sealing` opens it."""
+
+    user_id: str
+    key_id: str
+    nonce: bytes
+    ciphertext: bytes
+
+    @property
+    def key(self) -> str:
+        """Key on the topic."""
+        return self.user_id
+
+
+@dataclass(frozen=True, slots=True)
 class UserProfile:
     """What is known about a listener; None = unknown."""
 
@@ -183,4 +198,4 @@ class Recommendation:
         return self.user_id
 
 
-Record = Play | UserProfile | TrackMetadata | AudioUpload | TrackFeature | ModelVersion | Recommendation
+Record = Play | SealedPlay | UserProfile | TrackMetadata | AudioUpload | TrackFeature | ModelVersion | Recommendation

@@ -29,6 +29,7 @@ from streams.registry import RegistryUnavailable
 from streams.replay_models import PinnedModels
 from streams.replay_output import Listed, ReplayOutput
 from streams.replay_plan import Offsets, ReplayPlan
+from streams.sealing import Keys, NotOpened, open_play
 from streams.serialization import Registry, decode, encode
 from streams.stored_profiles import StoredProfiles, read_profiles
 from streams.versions import Versions
@@ -48,6 +49,7 @@ class Outcome:
     identical: int = 0
     different: int = 0
     unrecorded: int = 0  # plays whose live record is gone (compacted) or was never made
+    not_opened: int = 0  # sealed plays without a key: it was deleted, or no master key is set
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def execute(
     only: frozenset[str] | None,
     text_encoder: str | None = None,
     registry: Registry | None = None,
+    keys: Keys | None = None,
     half: bool = False,
     rate: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -83,7 +86,7 @@ def execute(
     models = PinnedModels(read_changes(config, plan.catalogue), versions, plan.size, half)
     live = _live_records(config, plan, place) if plan.as_recorded else None
     outcome, pace, place = Outcome(), _Pace(rate), dict(place)
-    for chunk in _chunks(_jobs(config, plan, dict(place), only, registry)):
+    for chunk in _chunks(_jobs(config, plan, dict(place), only, registry, keys, outcome)):
         for some in _slices(_answered(chunk, plan, models, profiles, live, outcome), pace.size):
             for source, _ in some:
                 place[source.partition] = source.offset + 1
@@ -105,17 +108,24 @@ def _jobs(
     place: Mapping[int, int],
     only: frozenset[str] | None,
     registry: Registry | None,
+    keys: Keys | None,
+    outcome: Outcome,
 ) -> Iterator[_Job]:
     """Every play of the range that is still to be answered, with the tracks of its window."""
     windows: dict[str, Window] = {}
     histories: defaultdict[str, UserHistory] = defaultdict(lambda: UserHistory(plan.history))
     gone = read_operations(config).forgotten
     for message in _by_time(config, plan):
-        play = _play(message, len(plan.offsets), registry)
         partition, offset = message.partition(), message.offset()
-        if play is None or partition is None or offset is None or (only is not None and play.user_id not in only):
+        user = (key_of(message) or b"").decode("utf-8", "replace")
+        if partition is None or offset is None or user in gone or (only is not None and user not in only):
             continue
-        if play.user_id in gone:
+        try:
+            play = _play(message, len(plan.offsets), registry, keys)
+        except NotOpened:
+            outcome.not_opened += offset >= place[partition]
+            continue
+        if play is None:
             continue
         entry = Entry(play.played_at, offset, play.track_id, partition)
         window = windows[play.user_id] = windows.get(play.user_id, Window()).apply(entry, plan.window + plan.slack)
@@ -134,11 +144,11 @@ def _by_time(config: Mapping[str, str], plan: ReplayPlan) -> Iterator[Message]:
     return heapq.merge(*logs, key=lambda message: message.timestamp()[1])
 
 
-def _play(message: Message, partitions: int, registry: Registry | None) -> Play | None:
-    """The play, or None for a record that live processing dead-lettered."""
+def _play(message: Message, partitions: int, registry: Registry | None, keys: Keys | None) -> Play | None:
+    """The play, or None for a record that live processing dead-lettered; NotOpened where its key is missing."""
     try:
-        play = decode(Play, message.value() or b"", registry=registry)
-    except RegistryUnavailable:
+        play = open_play(message.value() or b"", registry=registry, keys=keys)
+    except (RegistryUnavailable, NotOpened):
         raise
     except MsamError:
         return None

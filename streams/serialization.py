@@ -88,6 +88,12 @@ def decode(cls: type[R], data: bytes, *, registry: Registry | None = None) -> R:
     return record
 
 
+def schema_named(value: bytes) -> str | None:
+    """The schema that a value in single-object encoding names; None for other values and unknown schemas."""
+    known = schemas.by_fingerprint(value[2:10]) if value.startswith(SINGLE_OBJECT) else None
+    return None if known is None else known[0]
+
+
 def encode_datum(schema: str, datum: Datum) -> bytes:
     """Single-object encoding of plain data under a named schema, for values that are not one of the records."""
     return record_header(schema) + _write(schema, datum)

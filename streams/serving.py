@@ -25,7 +25,8 @@ from streams.profiles import Profile
 from streams.recent import Recent
 from streams.recommender import Asked, Query, Recommender
 from streams.records import Play, Recommendation, Source, TrackFeature
-from streams.serialization import Registry, decode, encode
+from streams.sealing import Keys, is_sealed, open_play
+from streams.serialization import Registry, encode
 from streams.served import ModelWatch
 from streams.stores import TableStore
 from streams.windows import Entry, Window, decode_window, encode_window
@@ -67,6 +68,7 @@ class PlayStep:
         n: int,
         history: int,
         registry: Registry | None = None,
+        keys: Keys | None = None,
         forgotten: Container[str] = (),
     ) -> None:
         self._forgotten = forgotten
@@ -75,7 +77,7 @@ class PlayStep:
         self._watch = watch
         self._metrics = metrics
         self._partitions, self._k, self._keep, self._n = partitions, k, k + slack, n
-        self._registry = registry
+        self._registry, self._keys = registry, keys
         self._windows: dict[int, Recent[str, Window]] = {}
         self._histories = Histories(windows, history)
         self._sighted: set[str] = set()
@@ -198,7 +200,7 @@ class PlayStep:
     def _decode(self, message: SourceMessage) -> Play:
         if not message.value:
             raise WrongPlay("a play without a value; plays cannot be deleted one by one")
-        play = decode(Play, message.value, registry=self._registry)
+        play = open_play(message.value, registry=self._registry, keys=self._keys)
         if message.key != play.user_id.encode():
             raise WrongPlay("the key must be the play's user_id in UTF-8, so that a user stays in one partition")
         right = partition_for(message.key, self._partitions)
@@ -232,7 +234,9 @@ class PlayStep:
             try:
                 lists.extend(recommender.prepare([question.query], self._n))
             except Exception as error:
-                lists.append(ModelFailed(f"model {recommender.version} failed on this play: {error!r}"))
+                # What an error says may tell the track, and a letter must not tell what its play keeps sealed.
+                what = type(error).__name__ if is_sealed(question.message.value) else repr(error)
+                lists.append(ModelFailed(f"model {recommender.version} failed on this play: {what}"))
         return lists
 
     def _answer(self, recommender: Recommender, question: _Asked, made: Made) -> Callable[[], Out]:

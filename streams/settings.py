@@ -1,5 +1,6 @@
 """Settings: flags over `MSAM_*` environment over `msam.toml` over defaults, read once into a frozen object."""
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from streams.prequential import Rule
     from streams.serialization import Registry
 
-
+log = logging.getLogger(__name__)
 TOKEN_LENGTH = 16
+MASTER_KEY_BYTES = 32
 
 
 class Settings(BaseSettings):
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path | None = Field(None, description="State of one worker (RocksDB); default: home/worker.")
     model_store: Path | None = Field(None, description="Directory of model artifacts; default: home/models.")
+    master_key_file: Path | None = Field(None, description="File with the 32 bytes under which listeners' keys lie.")
     registry_url: str | None = Field(None, description="Schema Registry (Confluent API), for framed messages.")
     audio_roots: tuple[Path, ...] = Field((), description="Folders from which audio may be read by reference.")
     audio_max_bytes: int = Field(64 * 2**20, ge=1, description="Largest audio file that is read, in bytes.")
@@ -147,6 +150,24 @@ class Settings(BaseSettings):
                 "and no space; `openssl rand -hex 32` makes one"
             )
         return token
+
+    def master_key(self) -> bytes | None:
+        """The key that wraps the keys of listeners, from its file; ConfigError for one of another length."""
+        path = self.master_key_file
+        if path is None:
+            return None
+        try:
+            key, open_to_all = path.read_bytes(), path.stat().st_mode & 0o004
+        except OSError as error:
+            raise ConfigError(f"master_key_file cannot be read: {error}") from error
+        if len(key) != MASTER_KEY_BYTES:
+            raise ConfigError(
+                f"master_key_file {path} has {len(key)} bytes; it must have {MASTER_KEY_BYTES}, which "
+                f"`openssl rand -out FILE {MASTER_KEY_BYTES}` makes (bytes, not text)"
+            )
+        if open_to_all:
+            log.warning("master_key_file %s can be read by every user of this machine: chmod 600", path)
+        return key
 
     def kafka_password(self) -> str | None:
         """The SASL password, from its file."""

@@ -12,6 +12,7 @@ from streams import topics
 from streams.errors import MsamError
 from streams.letters import Letter, letter_of
 from streams.records import AudioUpload, Item, Play, Recommendation, Record, TrackMetadata, UserProfile
+from streams.sealing import Keys, open_play
 from streams.serialization import Registry, decode, to_datum
 from streams.topics import DEAD_LETTERS
 
@@ -103,7 +104,7 @@ def letter_details(letter: Letter, redriven: bool, now: str) -> str:
     return "\n".join([*lines, f"value    {size}{kept}", preview(letter.value or b"")]).rstrip()
 
 
-def letter_verdict(letter: Letter, registry: Registry | None) -> str:
+def letter_verdict(letter: Letter, registry: Registry | None, keys: Keys | None = None) -> str:
     """Whether the original can be read now: words for people."""
     event = _EVENTS.get(letter.topic or "")
     if event is None:
@@ -113,7 +114,10 @@ def letter_verdict(letter: Letter, registry: Registry | None) -> str:
     if not letter.whole:
         return "too large for its letter"
     try:
-        decode(event, letter.value, registry=registry)
+        if event is Play:
+            open_play(letter.value, registry=registry, keys=keys)
+        else:
+            decode(event, letter.value, registry=registry)
     except MsamError as error:
         return f"still wrong: {error}"
     return "its bytes can be read"

@@ -20,6 +20,7 @@ MODEL_VERSIONS = "model-versions"
 RECOMMENDATIONS = "recommendations"
 DEAD_LETTERS = "dead-letters"
 OPERATIONS = "operations"
+USER_KEYS = "user-keys"
 # The name of the windows table's changelog begins with the group: two groups keep two sets of windows.
 WINDOWS_CHANGELOG = "{group}-windows-changelog"
 PROFILES_CHANGELOG = "{group}-profiles-changelog"
@@ -30,6 +31,7 @@ AUDIO_MESSAGE_BYTES = 11 * MIB  # a clip of 10 MiB, its record's other fields an
 # A dead letter is the original and its error headers, so it must hold the largest source record and more.
 DEAD_LETTER_MESSAGE_BYTES = AUDIO_MESSAGE_BYTES + 64 * 1024
 DAY_MS = 24 * 3600 * 1000
+USER_KEYS_SEGMENT_MS = 5000
 TIMEOUT = 30.0
 
 
@@ -60,7 +62,7 @@ def topic_specs(partitions: int, group: str) -> list[TopicSpec]:
     all four are then in the partition of the same number.
 
     >>> [spec.name for spec in topic_specs(4, "msam") if spec.partitions == 1]
-    ['track-features', 'model-versions', 'operations']
+    ['track-features', 'model-versions', 'operations', 'user-keys']
     """
     for_ever = {"retention.ms": "-1"}
     return [
@@ -85,6 +87,19 @@ def topic_specs(partitions: int, group: str) -> list[TopicSpec]:
         ),
         # One partition: every worker reads all of it, and a redrive takes its marks and its letters in one order.
         TopicSpec(OPERATIONS, "what/of-whom", 1, "compact"),
+        # A deleted key must soon be gone from the disk: segments are closed after seconds, and compacted after ten
+        # minutes however few of their records are superseded. Tombstones hold no key and stay as long as elsewhere.
+        TopicSpec(
+            USER_KEYS,
+            "sha256(user_id)/key_id",
+            1,
+            "compact",
+            {
+                "segment.ms": str(USER_KEYS_SEGMENT_MS),
+                "max.compaction.lag.ms": str(10 * 60 * 1000),
+                "message.timestamp.type": "LogAppendTime",  # segments are closed by the broker's clock alone
+            },
+        ),
         TopicSpec(WINDOWS_CHANGELOG.format(group=group), "user_id", partitions, "compact"),
         TopicSpec(PROFILES_CHANGELOG.format(group=group), "user_id", partitions, "compact"),
     ]

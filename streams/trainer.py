@@ -28,11 +28,13 @@ from streams.model_log import read_versions
 from streams.operations import read_operations
 from streams.profiles import NOBODY, Profile, profile_words
 from streams.recommender import Query, Recommender
-from streams.records import ModelVersion, Play, UserProfile
+from streams.records import ModelVersion, UserProfile
 from streams.registry import RegistryUnavailable
+from streams.sealing import Keys, NotOpened, open_play
 from streams.serialization import Registry, decode
 from streams.served import SIMF, ModelRefused, load_model
 from streams.settings import Settings
+from streams.user_keys import keyring_of
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -61,6 +63,7 @@ class LogState:
     catalogue: Catalogue = field(default_factory=Catalogue)
     versions: dict[str, ModelVersion] = field(default_factory=dict)
     live: str | None = None
+    not_opened: int = 0  # sealed plays without a key: of forgotten listeners, or no master key is set
 
     @property
     def served(self) -> list[str]:
@@ -78,7 +81,7 @@ class LogState:
         return found
 
 
-def read_log(config: Mapping[str, str], registry: Registry | None = None) -> LogState:
+def read_log(config: Mapping[str, str], registry: Registry | None = None, keys: Keys | None = None) -> LogState:
     """Read everything a training needs; records that cannot be decoded are left to the workers' dead letters."""
     versions, channels = read_versions(config)
     state = LogState(
@@ -94,9 +97,12 @@ def read_log(config: Mapping[str, str], registry: Registry | None = None) -> Log
         partition, offset, value = message.partition(), message.offset(), message.value()
         assert partition is not None and offset is not None
         try:
-            play = decode(Play, value or b"", registry=registry)
+            play = open_play(value or b"", registry=registry, keys=keys)
         except RegistryUnavailable:
             raise
+        except NotOpened:
+            state.not_opened += 1
+            continue
         except MsamError:
             continue
         if play.user_id in gone:
@@ -143,9 +149,10 @@ class Trainer:
         """Read, train, gate, store, announce; the announced version. NothingToTrain when the log holds nothing new."""
         started = time.monotonic()
         checkpoint.sweep(self._settings.models)
-        state = read_log(self._kafka, self._settings.registry())
+        state = read_log(self._kafka, self._settings.registry(), keyring_of(self._settings))
         self._say(
             f"read {len(state.plays)} plays, {len(state.catalogue.tracks)} tracks, {len(state.profiles)} profiles"
+            + (f"; {state.not_opened} sealed plays have no key and are left out" if state.not_opened else "")
         )
         self._model = replace(self._model, text_dim=_text_width(state, self._model.text_dim))
         parent = self._parent(state)

@@ -70,12 +70,13 @@ def show(
     from streams.operations import read_operations
     from streams.settings import load_settings
     from streams.show import letter_details, letter_object, letter_verdict
+    from streams.user_keys import keyring_of
 
     settings = load_settings(bootstrap=bootstrap)
     config = settings.kafka_config()
     found = find_letter(config, letter)
     sent = (found.partition, found.offset) in read_operations(config).redriven
-    now = letter_verdict(found, settings.registry())
+    now = letter_verdict(found, settings.registry(), keyring_of(settings))
     if as_json:
         print(json.dumps({**letter_object(found, sent, whole=True), "now": now}, allow_nan=False))
     else:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streams import topics
+from streams.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streams.settings import Settings
     from streams.sources import Event
+    from streams.user_keys import Sealer
 
 app = typer.Typer(help="Publish canonical CSV files, JSON lines or audio.")
 
@@ -37,12 +40,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 @app.command()
 def plays(
-    file: File, rate: Rate = None, form: Format = None, bootstrap: Bootstrap = None, as_json: Json = False
+    file: File,
+    rate: Rate = None,
+    form: Format = None,
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Encrypt each under a key of its listener; needs MSAM_MASTER_KEY_FILE.")
+    ] = False,
+    bootstrap: Bootstrap = None,
+    as_json: Json = False,
 ) -> None:
     """Plays: CSV with user_id, track_id, timestamp (Unix seconds), or JSON lines."""
     from streams import sources
 
-    _run(topics.PLAYS, file, sources.plays(file, _form(form)), rate, bootstrap, as_json)
+    _run(topics.PLAYS, file, sources.plays(file, _form(form)), rate, bootstrap, as_json, seal)
 
 
 @app.command()
@@ -86,12 +96,21 @@ def _form(form: Form | None) -> Literal["csv", "jsonl"] | None:
 
 
 def _run(
-    topic: str, path: Path, events: "Iterator[Event]", rate: float | None, bootstrap: str | None, as_json: bool
+    topic: str,
+    path: Path,
+    events: "Iterator[Event]",
+    rate: float | None,
+    bootstrap: str | None,
+    as_json: bool,
+    seal: bool = False,
 ) -> None:
     from streams.publisher import publish
     from streams.settings import load_settings
 
-    config = load_settings(bootstrap=bootstrap).kafka_config()
+    settings = load_settings(bootstrap=bootstrap)
+    config = settings.kafka_config()
+    sealer = _sealer(settings) if seal else None
+    events = events if sealer is None else sealer(events)
     with _progress(topic, path) as advance:
         done = publish(config, topic, events, rate=rate, progress=advance)
     if as_json:
@@ -99,9 +118,20 @@ def _run(
         print(json.dumps({**summary, "per_second": round(done.per_second, 1), "interrupted": done.interrupted}))
     else:
         typer.echo(f"{done.records} records published to {topic} in {done.seconds:.1f} s ({done.per_second:.0f}/s)")
+    if sealer is not None and sealer.left_out:
+        print(f"{sealer.left_out} plays of forgotten listeners were left out", file=sys.stderr)
     if done.interrupted:
         # The run was cut short on purpose, and the counts above say where: what follows Ctrl-C is exit status 130.
         raise typer.Exit(130)
+
+
+def _sealer(settings: "Settings") -> "Sealer":
+    from streams.user_keys import Sealer
+
+    master = settings.master_key()
+    if master is None:
+        raise ConfigError("--seal needs the master key: set MSAM_MASTER_KEY_FILE")
+    return Sealer(settings.kafka_config(), master)
 
 
 @contextmanager

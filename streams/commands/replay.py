@@ -148,6 +148,7 @@ def _execute(
     import torch
 
     from streams.replay import execute
+    from streams.user_keys import keyring_of
 
     torch.set_num_threads(1)
     return execute(
@@ -158,6 +159,7 @@ def _execute(
         only=only,
         text_encoder=settings.text_encoder,
         registry=settings.registry(),
+        keys=keyring_of(settings),
         half=settings.half(),
         rate=rate,
         progress=_progress(plan.records),
@@ -275,6 +277,7 @@ def _show(
             "left": left,
             "executed": outcome is not None,
             "lists": None if outcome is None else outcome.lists,
+            "not_opened": None if outcome is None else outcome.not_opened,
         }
         if outcome is not None and plan.as_recorded:
             body |= {name: getattr(outcome, name) for name in ("identical", "different", "unrecorded")}
@@ -290,6 +293,8 @@ def _show(
         print("this is the plan; --execute carries it out")
         return
     print(f"{outcome.lists} lists published")
+    if outcome.not_opened:
+        print(f"{outcome.not_opened} sealed plays have no key (deleted, or no master key is set) and were left out")
     if plan.as_recorded:
         print(f"{outcome.identical} equal their live records byte by byte, {outcome.different} differ")
         if outcome.unrecorded:

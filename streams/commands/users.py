@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -30,9 +31,11 @@ def forget(
         print("waiting for the workers", file=sys.stderr)
     done = work.forget(config, user, wait)
     if as_json:
-        print(json.dumps({"hash": done.hash, "sightings": done.sightings, "pending": done.pending}))
+        print(json.dumps(asdict(done)))
         return
     print(f"forgotten for good under {done.hash}; {done.sightings} sightings no longer name the listener")
     for name in done.pending:
         print(f"{name}: no worker has erased the listener yet; the next one that takes the partition will")
+    if done.keys:
+        print(f"{done.keys} keys deleted: plays and dead letters that were sealed with them can no longer be read")
     print("plays stay until the retention of their topic ends, artifacts of earlier models until they are deleted")

@@ -49,7 +49,7 @@ def test_forget(operated: System, tmp_path: Path) -> None:
         until(40, "no profile", lambda: newest(system, changelogs[1], GONE))
         assert newest(system, changelogs[0], GONE) and newest(system, RECOMMENDATIONS, GONE)
         done = system.ask("users", "forget", GONE)
-        assert done == {"hash": digest(GONE), "sightings": 1, "pending": []}
+        assert done == {"hash": digest(GONE), "sightings": 1, "keys": 0, "pending": []}
         for topic in (*changelogs, RECOMMENDATIONS, USER_PROFILES):
             assert newest(system, topic, GONE) is None, topic
             assert newest(system, topic, KEPT) is not None, topic

@@ -21,6 +21,7 @@ from streams.topics import (
     PLAYS,
     RECOMMENDATIONS,
     TRACK_FEATURES,
+    USER_KEYS,
     TopicError,
     TopicSpec,
     check_topics,
@@ -96,7 +97,12 @@ def test_declared_policies() -> None:
     specs = topic_specs(6, "rock")
     by_name = {spec.name: spec for spec in specs}
     assert "rock-windows-changelog" in by_name
-    assert {spec.name for spec in specs if spec.partitions == 1} == {TRACK_FEATURES, MODEL_VERSIONS, OPERATIONS}
+    assert {spec.name for spec in specs if spec.partitions == 1} == {
+        TRACK_FEATURES,
+        MODEL_VERSIONS,
+        OPERATIONS,
+        USER_KEYS,
+    }
     assert {spec.name for spec in specs if spec.cleanup == "delete"} == {PLAYS, AUDIO_UPLOADS, DEAD_LETTERS}
     limits = {spec.name: int(spec.full_config.get("max.message.bytes", 1048588)) for spec in specs}
     largest = max(limit for name, limit in limits.items() if name != DEAD_LETTERS)

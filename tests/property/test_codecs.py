@@ -18,6 +18,7 @@ from streams.records import (
     Reasons,
     Recommendation,
     Record,
+    SealedPlay,
     Source,
     TrackFeature,
     TrackMetadata,
@@ -96,6 +97,13 @@ items = st.builds(
 )
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(Play, ids, ids, times, st.none() | numbers, maybe(texts)),
+    st.builds(
+        SealedPlay,
+        ids,
+        st.text("abcXYZ019._-", min_size=1, max_size=64),
+        st.binary(min_size=12, max_size=12),
+        st.binary(min_size=16, max_size=99),
+    ),
     st.builds(UserProfile, ids, maybe(texts), st.none() | st.integers(0, 150), maybe(texts)),
     metadata,
     st.builds(AudioUpload, ids, texts, st.none() | digests, st.none(), maybe(texts)),

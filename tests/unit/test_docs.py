@@ -17,7 +17,9 @@ import schemas
 from msam.config import MSAMConfig
 from streams.cli import build
 from streams.metrics import Metrics
-from streams.serialization import decode
+from streams.records import Play
+from streams.sealing import Keyring, open_play
+from streams.serialization import decode, encode
 from streams.settings import Settings
 from streams.topics import topic_specs
 
@@ -209,8 +211,6 @@ def test_the_avro_example_makes_plays() -> None:
     before, _, after = code.partition("producer = Producer(")
     assert '"partitioner": "murmur2_random"' in after
     exec(compile(before, str(README), "exec"), made)
-    from streams.records import Play
-
     play = Play("u0001", "t00042", 1767225600.0, None, "web")
     row = {
         "user_id": "u0001",
@@ -220,6 +220,19 @@ def test_the_avro_example_makes_plays() -> None:
         "source": "web",
     }
     assert decode(Play, made["encode"](row)) == play
+
+
+def test_the_sealing_example_seals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key and a play that are made as the page says are opened."""
+    (code,) = [code for code in blocks(ROOT / "docs" / "schemas.md", "python") if "sealed_play.avsc" in code]
+    monkeypatch.chdir(ROOT)
+    made: dict[str, Any] = {}
+    exec(compile(code, "schemas.md", "exec"), made)
+    master, key, ring = bytes(range(32)), bytes(range(1, 33)), Keyring(bytes(range(32)))
+    name = made["name_of"]("u0001", "k1")
+    ring.fold(name, made["wrap"](master, name, key))
+    value = made["seal"]("u0001", "k1", key, encode(Play("u0001", "t00042", 1767225600.0)))
+    assert open_play(value, keys=ring) == Play("u0001", "t00042", 1767225600.0)
 
 
 def test_the_reading_example_reads_a_list() -> None:

@@ -19,6 +19,7 @@ from streams.findings import (
 )
 from streams.partitioner import partition_for
 from streams.records import Play, UserProfile
+from streams.sealing import seal
 from streams.serialization import SINGLE_OBJECT, encode, encode_confluent
 
 PLAY = Play("u1", "t1", 1000.0)
@@ -53,6 +54,9 @@ def test_keys() -> None:
 def test_schemas() -> None:
     json, none = b'{"user_id": "u1"}', None
     framed = encode_confluent(PLAY, 1)
+    closed = sampled(0, value=encode(seal(PLAY, "k", bytes(32))))
+    assert schemas_known("plays", "play", [closed], False).ok
+    assert not schemas_known("user-profiles", "user_profile", [closed], False).ok
     assert schemas_known("plays", "play", [sampled(0, value=v) for v in (GOOD, json, none, b"junk")], False).ok
     assert schemas_known("plays", "play", [sampled(0, value=framed)], True).ok
     assert refuses(schemas_known("plays", "play", [sampled(0, value=framed)], False), "1 of 1", "MSAM_REGISTRY_URL")

@@ -11,6 +11,7 @@ from streams.letters import Letter, place_of, wanted
 from streams.operations import Forgotten, Operations, digest, forgotten, redriven
 from streams.records import Play
 from streams.redrive import Verdict, verdict
+from streams.sealing import Keyring, seal
 from streams.serialization import encode
 from streams.show import letter_details, letter_line, letter_object, letter_verdict, preview, printable
 
@@ -87,6 +88,12 @@ def test_whether_it_can_be_read_now() -> None:
     assert letter_verdict(letter(), None) == "its bytes can be read"
     assert letter_verdict(letter(value=GOOD[:-2]), None).startswith("still wrong: play: truncated")
     assert letter_verdict(letter(value=None), None) == "a tombstone"
+    ring = Keyring(bytes(32))
+    ring.give("u1")
+    closed = letter(value=encode(seal(Play("u1", "t1", 5.0), *(ring.newest("u1") or ("", b"")))))
+    assert "MSAM_MASTER_KEY_FILE" in letter_verdict(closed, None)
+    assert letter_verdict(closed, None, Keyring(bytes(32))).startswith("still wrong: a sealed play")
+    assert letter_verdict(closed, None, ring) == "its bytes can be read"
     assert letter_verdict(letter("elsewhere"), None) == "its source is none of our topics"
     assert letter_verdict(letter(whole=False), None) == "too large for its letter"
 

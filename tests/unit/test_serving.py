@@ -26,6 +26,7 @@ from streams.pipeline import Result, SourceEvent
 from streams.profiles import NOBODY, Profile
 from streams.recommender import Query
 from streams.records import ModelVersion, Play, Recommendation, Source, TrackFeature
+from streams.sealing import Keyring, seal
 from streams.serialization import decode, encode, encode_json
 from streams.served import ModelRefused, ModelWatch, artifact_path, load_model
 from streams.serving import PlayStep
@@ -103,6 +104,7 @@ class Service:
         self.metrics = Metrics()
         self.profiles: dict[str, Profile] = {}
         self.forgotten = Forgotten()
+        self.keys = Keyring(bytes(32))
         self.watch = ModelWatch(known)
         self.step = self.new_step()
         self.ends = dict.fromkeys(range(PARTITIONS), 0)
@@ -118,6 +120,7 @@ class Service:
             slack=SLACK,
             n=N,
             history=100,
+            keys=self.keys,
             forgotten=self.forgotten,
         )
 
@@ -285,6 +288,63 @@ def test_plays_of_a_forgotten_listener_leave_nothing(service: Service) -> None:
     assert [got.user_id for got in lists(outs)] == ["bob"] and len(outs) == 1, "no letter and no sighting either"
     assert {key.lstrip(b"\x00\x01") for result in results.values() for key in result.state} == {b"bob"}
     assert "msam_plays_forgotten_total 3.0" in service.metrics.text().decode()
+
+
+def sealed(service: Service, user: str, track: str, at: float) -> Event:
+    """A sealed play in the user's partition; the user has a key by then."""
+    found = service.keys.newest(user)
+    if found is None:
+        service.keys.give(user)
+        found = service.keys.newest(user)
+        assert found is not None
+    value = encode(seal(Play(user, track, at), *found))
+    return service.raw(partition_for(user.encode(), PARTITIONS), user.encode(), value)
+
+
+def test_sealed_plays_are_answered_like_clear_ones(service: Service) -> None:
+    tracks = ["t1", "t2", "t3"]
+    kinds = [sealed(service, "alice", t, 100.0 + n) if n != 1 else service.event("alice", t, 100.0 + n)
+             for n, t in enumerate(tracks)]  # fmt: skip
+    got = lists(only(service.answer(kinds)).outs)
+    service.step.forget([kinds[0].message.partition])
+    clear = [service.event("alice", t, 100.0 + n) for n, t in enumerate(tracks)]
+    assert [one.items for one in got] == [one.items for one in lists(only(service.answer(clear)).outs)]
+    assert [one.source.track_id for one in got] == tracks
+
+
+def test_a_sealed_play_that_cannot_be_read_is_one_dead_letter_that_says_why(service: Service) -> None:
+    events = [sealed(service, "alice", "hidden-track", 100.0) for _ in range(3)]
+    good = events[0].message.value or b""
+    events[1].message.value = good[:-1] + bytes([good[-1] ^ 1])
+    events[2].message.value = encode(seal(Play("alice", "hidden-track", 1.0), "unknown", bytes(32)))
+    far = sealed(service, "bob", "hidden-track", 100.0)
+    far.message.key = b"alice"
+    for event, said in ((events[1], "changed since"), (events[2], "unknown of its listener"), (far, "key must be")):
+        (out,) = only(service.answer([event])).outs
+        headers = dict(out.headers)
+        assert out.topic == topics.DEAD_LETTERS and out.value == event.message.value
+        assert said in (headers["__streams.errors.message"] or b"").decode()
+        assert b"hidden-track" not in b"".join(content or b"" for content in headers.values())
+    service.step._keys = None  # a worker without a master key
+    (out,) = only(service.answer([events[0]])).outs
+    assert b"MSAM_MASTER_KEY_FILE" in (dict(out.headers)["__streams.errors.message"] or b"")
+
+
+def test_a_model_that_fails_tells_nothing_of_a_sealed_play(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [sealed(service, "alice", "t3", 100.0), service.event("bob", "t3", 100.0)]
+    service.step.idle()
+    assert service.step.recommender is not None
+
+    def fail(queries: Any, n: int = 0) -> Any:
+        raise KeyError("t3 is not known")
+
+    monkeypatch.setattr(service.step.recommender, "ask", fail)
+    monkeypatch.setattr(service.step.recommender, "prepare", fail)
+    told = {}
+    for result in service.answer(events).values():
+        for out in result.outs:
+            told[out.key] = b" ".join(content or b"" for _, content in out.headers)
+    assert b"KeyError" in told[b"alice"] and b"t3" not in told[b"alice"] and b"t3 is not known" in told[b"bob"]
 
 
 def test_json_plays_are_plays(service: Service) -> None:

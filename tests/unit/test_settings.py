@@ -143,6 +143,24 @@ def test_a_missing_password_file_is_named(folder: Path) -> None:
         load_settings(bootstrap="h:1", kafka_sasl_password_file=folder / "none").kafka_config()
 
 
+def test_the_master_key_has_32_bytes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_settings().master_key() is None
+    path = folder / "master"
+    path.write_bytes(bytes(range(32)))
+    path.chmod(0o600)
+    assert load_settings(master_key_file=path).master_key() == bytes(range(32)) and not caplog.text
+    path.chmod(0o644)
+    assert load_settings(master_key_file=path).master_key() == bytes(range(32))
+    assert "chmod 600" in caplog.text and "\x01" not in caplog.text
+    for wrong in (b"", bytes(31), b"secret" * 10 + b"\n"):
+        path.write_bytes(wrong)
+        with pytest.raises(ConfigError, match=f"has {len(wrong)} bytes; it must have 32") as caught:
+            load_settings(master_key_file=path).master_key()
+        assert "secretsecret" not in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="master_key_file cannot be read"):
+        load_settings(master_key_file=folder / "none").master_key()
+
+
 def test_every_setting_says_what_it_is() -> None:
     for name, setting in Settings.model_fields.items():
         assert setting.description and setting.description.endswith("."), name
