@@ -78,7 +78,7 @@ class Worker:
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON body."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=40) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
