@@ -131,7 +131,15 @@ class StreamApp(faust.App):
             keys=keys,
             forgotten=self.forgotten,
         )
-        self.pipeline = Pipeline(self.step, batch=settings.batch, linger=settings.linger)
+        self.pipeline = Pipeline(
+            self.step,
+            batch=settings.batch,
+            linger=settings.linger,
+            reread=lambda: self.consumer.perform_seek(),
+            following=lambda partition, offset: self._committed_consumer().following(
+                TP(topics.PLAYS, partition), offset
+            ),
+        )
         self._runs.append(self.pipeline.run)
         plays.attach(self, self._source(topics.PLAYS), self.pipeline)
         self.eraser = Eraser(self.forgotten, self.windows)
@@ -310,7 +318,7 @@ class StreamApp(faust.App):
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Faust pauses them too, but later: an older assignment may set the flow going while tables are restored.
         self.consumer.pause_partitions(assigned)
-        cast(CommittedConsumer, self.consumer).places = self._places
+        self._committed_consumer().places = self._places
         if self.pipeline is not None and not self.should_stop:
             await self.pipeline.revoke()
             started = time.monotonic()
@@ -364,7 +372,10 @@ class StreamApp(faust.App):
 
     def _void(self) -> bool:
         """Whether the assignment that is being taken over will not last."""
-        return self.should_stop or cast(CommittedConsumer, self.consumer).overtaken()
+        return self.should_stop or self._committed_consumer().overtaken()
+
+    def _committed_consumer(self) -> CommittedConsumer:
+        return cast(CommittedConsumer, self.consumer)
 
     # -- what the endpoint shows ------------------------------------------------------------------------------
 

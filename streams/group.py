@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from faust.tables.manager import TableManager
@@ -18,6 +18,7 @@ SESSION = 6.0
 HEARTBEAT = 1.0
 _FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
 _NOWHERE = -1
+_VOIDS_KEPT = 10_000  # of a partition
 
 _FAUSTS = logging.getLogger("faust.tables")  # what these classes log is Faust's
 
@@ -28,6 +29,16 @@ class _Records(dict[Any, Any]):
     placing = _NOWHERE
 
 
+def _positions(consumer: Any) -> tuple[Any, dict[Any, int]]:
+    """The assignment, and where each of its partitions is read next, where that is known."""
+    subscription = consumer._subscription.subscription
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None:
+        return None, {}
+    states = ((tp, assignment.state_value(tp)) for tp in assignment.tps)
+    return assignment, {tp: state.position for tp, state in states if state is not None and state.has_valid_position}
+
+
 class _CommittedThread(AIOKafkaConsumerThread):
     logger = _FAUSTS
 
@@ -35,12 +46,37 @@ class _CommittedThread(AIOKafkaConsumerThread):
         super().__post_init__()
         self._placings = 0
         self._taking = asyncio.Lock()  # records are taken before a placing or after it, never in its midst
+        self._voids: dict[TP, dict[int, int]] = {}  # offsets without records, such as commit markers: first -> behind
 
-    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
+    async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
         async with self._taking:
-            found = _Records(await super()._fetch_records(*args, **options))
+            assignment, before = _positions(consumer)
+            found = _Records(await super()._fetch_records(consumer, *args, **options))
             found.placing = self._placings
+            after, positions = _positions(consumer)
+            if after is assignment:
+                for partition, place in before.items():
+                    self._note(TP(*partition), place, found.get(partition, ()), positions[partition])
             return found
+
+    def _note(self, tp: TP, place: int, records: Sequence[Any], end: int) -> None:
+        """Remember which offsets between two positions held no record."""
+        if end - place == len(records):
+            return
+        voids = self._voids.setdefault(tp, {})
+        for offset in (*(record.offset for record in records), end):
+            if offset > place:
+                voids[place] = offset
+            place = offset + 1
+        while len(voids) > _VOIDS_KEPT:
+            del voids[next(iter(voids))]
+
+    def following(self, tp: TP, offset: int) -> int:
+        """The first offset from `offset` on that is not known to be without a record. Safe from any thread."""
+        voids = self._voids.get(tp, {})
+        while (behind := voids.get(offset)) is not None:
+            offset = behind
+        return offset
 
     async def place(self, places: Mapping[TP, int], begin: Callable[[TP], bool]) -> tuple[dict[TP, int], int]:
         """Go to the committed offsets, but not beyond `places`; where nothing is committed, to these or the beginning.
@@ -135,6 +171,10 @@ class CommittedConsumer(Consumer):
             suspended.close()
             return None
         return await super().wait_first(resume(handing, waits_for), suspended)
+
+    def following(self, tp: TP, offset: int) -> int:
+        """The first offset from `offset` on that is not known to be without a record."""
+        return cast(_CommittedThread, self._thread).following(tp, offset)
 
     def overtaken(self) -> bool:
         """Whether the group is forming anew, so that the present assignment is void. Safe from any thread."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -20,6 +20,7 @@ from streams.outgoing import Out
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_MISSED_AGAIN = 1.0  # seconds after which a play that is missing is asked for once more
 _AHEAD = 3  # batches of a lane that are not yet being committed: more would only make its lists later
 
 
@@ -96,10 +97,31 @@ class Step(Protocol):
         """Whether plays can be handled (a model is there)."""
 
 
-class Pipeline:
-    """Collects events, infers in micro-batches, commits lane by lane, then acknowledges."""
+async def _nothing() -> None:
+    """Reading anew where nothing reads."""
 
-    def __init__(self, step: Step, *, batch: int, linger: float = 0.0, bound: int = 512, threads: int = 4) -> None:
+
+class Pipeline:
+    """Collects events, infers in micro-batches, commits lane by lane, then acknowledges.
+
+    `reread` lets the consumer begin again behind what is answered; `following` says which offset of a partition is the
+    next to hold a record, as far as the consumer knows of offsets without one (commit markers).
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        batch: int,
+        linger: float = 0.0,
+        bound: int = 512,
+        threads: int = 4,
+        reread: Callable[[], Awaitable[None]] = _nothing,
+        following: Callable[[int, int], int] = lambda partition, offset: offset,
+    ) -> None:
+        self._reread, self._following = reread, following
+        self._missed: dict[int, tuple[int, int]] = {}  # the offset that is missing, and the first that came beyond it
+        self._mending: asyncio.Task[None] | None = None
         self._step = step
         self._batch = batch
         self._linger = linger
@@ -131,14 +153,43 @@ class Pipeline:
         pending = self._pending.get(partition)
         if pending is None or partition in self.lost or not current():
             return
-        if event.message.offset <= self._newest.get(partition, -1):
+        offset, newest = event.message.offset, self._newest.get(partition, -1)
+        if offset <= newest:
             return  # a second copy of one that waits or is being answered; the first is acknowledged
-        self._newest[partition] = event.message.offset
+        if offset > (wanted := max(newest, self._lanes[partition].mark) + 1):
+            wanted = self._following(partition, wanted)
+            # What comes again as it came is all there is: the log begins there, or records in between were deleted.
+            if offset > wanted and self._missed.get(partition) != (wanted, offset):
+                return self._miss(partition, wanted, offset)
+        self._missed.pop(partition, None)
+        self._newest[partition] = offset
         pending.append(event)
         if not self._busy():
             self._progress = time.monotonic()
         self._waiting += 1
         self._work.set()
+
+    def _miss(self, partition: int, wanted: int, offset: int) -> None:
+        """Do not pass over plays that never came: drop this one, and have all read again from the missing one on.
+
+        Faust drops messages in a rebalance, in more than one place; to go on behind them would lose them.
+        """
+        before = self._missed.get(partition)
+        if before is None or before[0] != wanted or offset < before[1]:
+            self._missed[partition] = (wanted, offset)
+        if self._mending is None:
+            log.warning("partition %d: %d came where %d was to come; reading anew", partition, offset, wanted)
+            self._mending = asyncio.ensure_future(self._mend())
+
+    async def _mend(self) -> None:
+        try:
+            while self._missed and self._lanes:
+                await self._reread()
+                await asyncio.sleep(_MISSED_AGAIN)  # what had been read before is still on its way
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._mending = None
 
     @property
     def partitions(self) -> set[int]:
@@ -167,6 +218,7 @@ class Pipeline:
     async def revoke(self) -> None:
         """Let go of every partition: nothing new starts, what is inferred or being committed is waited for."""
         self._pending.clear()
+        self._missed.clear()
         self._waiting = 0
         self._room.set()
         while going := [*self._committing.values(), *self._inferring]:

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from streams.partitioner import partition_for
 from streams.records import Play
@@ -181,3 +183,46 @@ def test_witness_partitions_like_java() -> None:
     assert java_partition(b"foobar", 4) == (-790332482 & 0x7FFFFFFF) % 4
     keys = [f"user-{n}é"[: n % 9 + 1].encode() for n in range(500)]
     assert [java_partition(k, 7) for k in keys] == [partition_for(k, 7) for k in keys]
+
+
+def test_plays_that_the_consumer_drops_are_read_again(quiet: System) -> None:
+    plays = iter(quiet.some_plays("dropped", 20, 600))
+    with (
+        quiet.worker("dropping", "plays", "tests.integration.dropping_reader") as worker,
+        Answers(quiet.config) as answers,
+    ):
+        worker.wait_ready()
+        places = []
+        for _ in range(20):
+            places += quiet.play([next(plays) for _ in range(30)])
+            time.sleep(0.1)
+        answers.wait(places, 120)
+        assert "reading anew" in worker.log
+    assert_clean(quiet)
+
+
+def test_plays_in_transactions_are_not_taken_for_missing(quiet: System) -> None:
+    """Commit markers and aborted plays leave offsets without a record."""
+    producer = Producer({**quiet.config, "transactional.id": "plays", "partitioner": "murmur2_random"})
+    producer.init_transactions(30)
+    taken = []
+    with quiet.worker("transactions", "plays") as worker, Answers(quiet.config) as answers:
+        worker.wait_ready()
+        for n, (user, track, at) in enumerate(quiet.some_plays("transacted", 20, 120)):
+            producer.begin_transaction()
+            producer.produce("plays", encode(Play(user, track, at)), user.encode())
+            if n % 5 == 3:
+                producer.flush()
+                producer.abort_transaction()
+            else:
+                producer.commit_transaction()
+                taken.append(user)
+
+        def come() -> list[str]:
+            found = [a.record for many in answers.by_place.values() for a in many if a.record is not None]
+            return [record.user_id for record in found if record.user_id.startswith("transacted-")]
+
+        answers.until(lambda: len(come()) >= len(taken), lambda: f"{len(come())} lists; {worker.tail()}")
+        assert sorted(come()) == sorted(taken)
+        assert "reading anew" not in worker.log
+    assert_clean(quiet)

@@ -306,12 +306,12 @@ def test_plays_wait_until_there_is_a_model() -> None:
 def test_events_of_partitions_that_are_not_ours_are_dropped() -> None:
     async def test(bench: Bench) -> None:
         bench.start()
-        (foreign,), (stale,), (good,) = events(7, 0), events(0, 0), events(0, 1)
+        (foreign,), (stale,), (good,) = events(7, 0), events(0, 0), events(0, 0)
         await bench.put(foreign)
         await bench.pipeline.put(cast(SourceEvent, stale), lambda: False)
         await bench.put(good)
         await until(lambda: good.acks)
-        assert foreign.acks == stale.acks == 0 and bench.lanes[0].offsets == [1]
+        assert foreign.acks == stale.acks == 0 and bench.lanes[0].offsets == [0]
         assert bench.pipeline.partitions == {0}
 
     run(test)
@@ -331,6 +331,64 @@ def test_a_redelivery_without_output_is_acknowledged_without_a_transaction() -> 
         assert bench.lanes[0].commits == [[]] and bench.lanes[0].mark == 6, "the mark moves on even without output"
 
     run(test)
+
+
+class Rereading(Bench):
+    """A bench whose log holds `there`; to read anew puts all of it that is not answered, as a consumer would."""
+
+    def __init__(self, *there: int, voids: Mapping[int, int] | None = None) -> None:
+        super().__init__()
+        self.there, self.voids, self.rereads = there, voids or {}, 0
+        self.pipeline = Pipeline(
+            self.step, batch=4, reread=self.reread, following=lambda partition, offset: self.voids.get(offset, offset)
+        )
+
+    async def reread(self) -> None:
+        self.rereads += 1
+        later = [offset for offset in self.there if offset > self.lanes[0].mark]
+        asyncio.get_running_loop().call_later(0.02, lambda: asyncio.ensure_future(self.put(*events(0, *later))))
+
+
+def test_what_the_consumer_dropped_is_read_again_before_what_follows() -> None:
+    async def test(bench: Rereading) -> None:
+        bench.start()
+        await bench.put(*events(0, 0, 1))
+        await bench.put(*events(0, 5, 6))  # 2, 3 and 4 were dropped on their way
+        await until(lambda: bench.lanes[0].mark == 7)
+        assert bench.lanes[0].offsets == list(range(8)) and bench.rereads == 1
+
+    run(test, lambda: Rereading(*range(8)))
+
+
+def test_the_first_play_of_an_assignment_must_follow_the_mark() -> None:
+    async def test(bench: Rereading) -> None:
+        bench.lanes[0].mark = 3
+        bench.start()
+        await bench.put(*events(0, 6, 7))
+        await until(lambda: bench.lanes[0].mark == 7)
+        assert bench.lanes[0].offsets == [4, 5, 6, 7]
+
+    run(test, lambda: Rereading(*range(8)))
+
+
+def test_what_is_not_in_the_log_is_not_waited_for_long() -> None:
+    async def test(bench: Rereading) -> None:
+        bench.start()
+        await bench.put(*events(0, 0, 5, 9))  # 1 to 4 are gone from the log, and 7, 8 too
+        await until(lambda: bench.lanes[0].mark == 9)
+        assert bench.lanes[0].offsets == [0, 5, 6, 9] and bench.rereads <= 3
+
+    run(test, lambda: Rereading(0, 5, 6, 9))
+
+
+def test_offsets_that_are_known_to_hold_no_record_are_passed_over() -> None:
+    async def test(bench: Rereading) -> None:
+        bench.start()
+        await bench.put(*events(0, 0, 1, 3))  # 2 is a commit marker
+        await until(lambda: bench.lanes[0].mark == 3)
+        assert bench.lanes[0].offsets == [0, 1, 3] and not bench.rereads
+
+    run(test, lambda: Rereading(0, 1, 3, voids={2: 3}))
 
 
 def test_a_second_copy_of_what_is_being_answered_is_dropped() -> None:
