@@ -65,7 +65,7 @@ class Sessions(Recommender):
         found = Found(np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64))
         current = history.session()[-len(weights) :].tolist()
         newest = {item: place for place, item in enumerate(current)}
-        for item, place in newest.items():  # oldest first, so that the newest shared item stays
+        for place, item in sorted((place, item) for item, place in newest.items()):  # the newest shared one stays
             holders = self.holders.get(item, {})
             ids = np.fromiter(holders, np.int64, len(holders))
             found.similarity[ids] += weights[len(weights) - len(current) + place]

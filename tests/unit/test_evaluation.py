@@ -23,7 +23,7 @@ from msam.evaluation.prepare import NARROW, EvaluationError, Sources, plays_only
 from msam.evaluation.protocols import Slices, run_prequential, run_split, targets
 from msam.evaluation.runs import Plan, read, run_all
 from msam.evaluation.statistics import clustered, paired
-from msam.listening import Listening
+from msam.listening import History, Listening
 from streams import cli
 from tests.unit.evaluation_data import listening
 
@@ -100,6 +100,15 @@ def test_vsknn_and_stan_on_a_case_worked_out_by_hand() -> None:
     age = np.exp(-(1e5 - 120) / (20 * 86400))
     assert scores[0] == pytest.approx(np.sqrt(1 / 2) * age * np.exp(-1 / 2.05), rel=1e-5)
     assert scores[3] == pytest.approx(np.sqrt(1 / 3) * age * np.exp(-2 / 2.05), rel=1e-5)
+
+
+def test_the_newest_shared_item_is_the_newest_when_a_session_repeats_items() -> None:
+    plays = [("a", "x", 0.0), ("a", "y", 60.0)]
+    system = VSKNN()
+    system.fit(Listening.build(["x", "y"], ["a", "b"], plays, Content.empty(2, 2)), 0)
+    found = system.meet(History(1, np.array([0, 1, 0]), np.full(3, 1e5)), np.array([0.1, 0.2, 0.4]))
+    assert (found.step, found.place) == (1, 0)  # x, the last play
+    assert found.similarity == pytest.approx(0.6)
 
 
 @pytest.fixture
