@@ -25,6 +25,7 @@ SYSTEMS = {
     "blend": "online:OnlineBlend",
     "vsknn": "vsknn:VSKNN",
     "stan": "stan:STAN",
+    "vstan": "vstan:VSTAN",
 }
 """Name -> module:class, in the order of the table."""
 

@@ -16,6 +16,7 @@ from msam.baselines.markov import Markov
 from msam.baselines.newest_first import NewestFirst
 from msam.baselines.stan import STAN
 from msam.baselines.vsknn import VSKNN
+from msam.baselines.vstan import VSTAN
 from msam.content import Content
 from msam.datasets.canonical import read_plays, read_tracks
 from msam.evaluation.measures import distinct, values, windows_after
@@ -107,8 +108,28 @@ def test_the_newest_shared_item_is_the_newest_when_a_session_repeats_items() -> 
     system = VSKNN()
     system.fit(Listening.build(["x", "y"], ["a", "b"], plays, Content.empty(2, 2)), 0)
     found = system.meet(History(1, np.array([0, 1, 0]), np.full(3, 1e5)), np.array([0.1, 0.2, 0.4]))
-    assert (found.step, found.place) == (1, 0)  # x, the last play
+    assert (found.step, found.place, found.last) == (1, 0, 1)  # x, the last play, is first there; y is last there
     assert found.similarity == pytest.approx(0.6)
+
+
+def test_vstan_on_a_case_worked_out_by_hand() -> None:
+    """Sessions [x y z], [x w], [y v]; after y, x, y: the first and the last hold y, the second has weight e^-100000."""
+    plays = [("a", "x", 0.0), ("a", "y", 60.0), ("a", "z", 120.0), ("b", "x", 0.0), ("b", "w", 120.0)]
+    plays += [("c", "y", 0.0), ("c", "v", 120.0)]
+    data = Listening.build(list("vwxyz"), ["a", "b", "c", "d"], plays, Content.empty(5, 4))
+    system = VSTAN()
+    system.fit(data, 0)
+    scores = system.score([History(3, np.array([3, 2, 3]), np.array([1e5, 1e5 + 1, 1e5 + 2]))])[0]
+    x, y = np.exp(-1 / 33.6), 1.0  # weights in the session: of y that of its last play
+    age = np.exp(-(1e5 + 2 - 120) / (100 * 86400)) / np.hypot(x, y)
+    both, last = (x + y) / np.sqrt(3) * age, y / np.sqrt(2) * age
+    one, two = 1 + 5 * np.log(3), 1 + 5 * np.log(3 / 2)  # factors of items of one and of two of the three sessions
+    step = np.exp(-1 / 8.4)
+    assert scores[4] == pytest.approx(both * step * one, rel=1e-6)  # z, a place after y, the last shared item
+    assert scores[2] == pytest.approx(both * step * two, rel=1e-6)  # x, a place before it
+    assert scores[3] == pytest.approx((both + last) * two, rel=1e-6)
+    assert scores[0] == pytest.approx(last * step * one, rel=1e-6)
+    assert scores[1] == 0
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_listener_without_plays_gets_scores(name: str) -> None:
     assert scores.shape == (2, len(DATA.items)) and np.isfinite(scores).all()
 
 
-LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan"]
+LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan", "vstan"]
 
 
 @pytest.mark.parametrize("name", LEARNERS)
