@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from msam.baselines import SYSTEMS
+from msam.baselines.contract import BaselineError
 from msam.baselines.markov import Markov
 from msam.baselines.newest_first import NewestFirst
 from msam.baselines.stan import STAN
@@ -197,6 +198,22 @@ def test_evaluate_writes_everything(small: Sources, tmp_path: Path, capsys: pyte
         table = list(csv.DictReader(file))
     assert [row["system"] for row in table] == ["markov", "rscn", "newest-first", "vlhm"]
     assert float(table[0]["hr@20_low"]) <= float(table[0]["hr@20_mean"]) <= float(table[0]["hr@20_high"])
+
+
+def test_systems_without_their_library_are_left_out_unless_named(
+    small: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msam.baselines.find_spec", lambda _: None)
+    monkeypatch.setattr("msam.baselines.SYSTEMS", {name: SYSTEMS[name] for name in ("markov", "gru4rec", "sasrec")})
+    arguments = ["evaluate", "--plays", str(small.plays), "--level", "track", "--jobs", "1", "--json"]
+    command = get_command(cli.build())
+    command.main([*arguments, "--out", str(tmp_path / "all")], prog_name="msam", standalone_mode=False)
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)["systems"]) == ["markov"]
+    assert "left out: gru4rec, sasrec; pip install 'msam[peers]' brings them" in shown.err
+    arguments += ["--out", str(tmp_path / "named"), "--systems", "markov,sasrec"]
+    with pytest.raises(BaselineError, match="sasrec needs the library cornac"):
+        command.main(arguments, prog_name="msam", standalone_mode=False)
 
 
 def test_every_name_of_the_table_is_a_system() -> None:
