@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from msam.baselines.contract import BaselineError, Recommender
 
@@ -25,6 +26,9 @@ SYSTEMS = {
     "blend": "online:OnlineBlend",
     "vsknn": "vsknn:VSKNN",
     "stan": "stan:STAN",
+    "vstan": "vstan:VSTAN",
+    "gru4rec": "cornac_peers:GRU4Rec",
+    "sasrec": "cornac_peers:SASRec",
 }
 """Name -> module:class, in the order of the table."""
 
@@ -33,10 +37,21 @@ ABLATIONS = ("msam+content-rows", "msam+copy-head", "msam+wide-head")
 """The published model with one extension; run only when asked for."""
 
 
+PEERS = ("gru4rec", "sasrec")
+"""Systems of the library cornac, which the extra `peers` brings."""
+
+
+def able(name: str) -> bool:
+    """Whether the library of a system is installed."""
+    return name not in PEERS or find_spec("cornac") is not None
+
+
 def system(name: str) -> type[Recommender]:
-    """The class of a system; BaselineError lists the names there are."""
+    """The class of a system; BaselineError lists the names there are, or says what to install."""
     if name not in SYSTEMS:
         raise BaselineError(f"no system {name!r}; there are {', '.join(SYSTEMS)}")
+    if not able(name):
+        raise BaselineError(f"{name} needs the library cornac: pip install 'msam[peers]'")
     module, _, cls = SYSTEMS[name].partition(":")
     found: type[Recommender] = getattr(import_module(f"{__name__}.{module}"), cls)
     return found

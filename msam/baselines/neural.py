@@ -79,11 +79,7 @@ class NeuralRecommender(Recommender):
         positions = np.setdiff1d(train.targets(), held)
         if not len(positions):
             raise BaselineError(f"{self.name}: no user has two plays to train on")
-        some = (
-            held[np.linspace(0, len(held) - 1, min(len(held), self.settings.max_holdout)).astype(int)]
-            if len(held)
-            else held
-        )
+        some = spread(held, self.settings.max_holdout)
         optimiser = torch.optim.Adam(self.network.parameters(), self.settings.learning_rate, fused=True)
         order = torch.Generator().manual_seed(seed)
         best, since, kept = -1.0, 0, None
@@ -139,6 +135,12 @@ class NeuralRecommender(Recommender):
         system.network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
         system.network.eval()
         return system
+
+
+def spread(positions: Integers, most: int) -> Integers:
+    """At most `most` of the positions, from the first to the last."""
+    places = np.linspace(0, len(positions) - 1, min(len(positions), most)).astype(int)
+    return np.asarray(positions[places], dtype=np.int64)
 
 
 def recent(histories: Sequence[History], size: int) -> Tensor:

@@ -16,11 +16,12 @@ Floats = NDArray[np.float64]
 
 class Found(NamedTuple):
     """How the S past sessions meet the current one: similarity [S], step back of the newest shared item [S] (1 = the
-    last play) and its place in the past session [S]."""
+    last play), its place in the past session [S], and the last place there of any shared item [S]."""
 
     similarity: Floats
     step: Integers
     place: Integers
+    last: Integers
 
 
 class Sessions(Recommender):
@@ -62,15 +63,16 @@ class Sessions(Recommender):
     def meet(self, history: History, weights: Floats) -> Found:
         """Past sessions against the current one, whose last plays have the `weights` (newest last)."""
         count = len(self.sessions)
-        found = Found(np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64))
+        found = Found(np.zeros(count), *(np.zeros(count, np.int64) for _ in range(3)))
         current = history.session()[-len(weights) :].tolist()
         newest = {item: place for place, item in enumerate(current)}
-        for item, place in newest.items():  # oldest first, so that the newest shared item stays
+        for place, item in sorted((place, item) for item, place in newest.items()):  # the newest shared one stays
             holders = self.holders.get(item, {})
-            ids = np.fromiter(holders, np.int64, len(holders))
+            ids, places = (np.fromiter(of, np.int64, len(holders)) for of in (holders, holders.values()))
             found.similarity[ids] += weights[len(weights) - len(current) + place]
             found.step[ids] = np.maximum(len(current) - place, 1)
-            found.place[ids] = np.fromiter(holders.values(), np.int64, len(holders))
+            found.place[ids] = places
+            found.last[ids] = np.maximum(found.last[ids], places)
         own = self.of_user.get(history.user)
         if own is not None and self.ends[own] >= history.times[len(history.times) - len(history.session())]:
             found.similarity[own] = 0.0  # the current session is no neighbour of itself
@@ -82,6 +84,18 @@ class Sessions(Recommender):
         items = [item for session in chosen.tolist() for item in self.sessions[session]]
         places = [place for session in chosen.tolist() for place in self.sessions[session].values()]
         return np.array(items, np.int64), np.array(places, np.int64), counts
+
+    def around(self, chosen: Integers, weights: Floats, centres: Integers, reach: float) -> tuple[Integers, Floats]:
+        """Distinct items of the n chosen sessions: each with its session's weight [n], a factor e less for every
+        `reach` places between it and the session's centre [n]."""
+        items, places, counts = self.gather(chosen)
+        away = np.abs(places - np.repeat(centres, counts))
+        return items, np.repeat(weights, counts) * np.exp(-away / reach)
+
+    def idf(self, items: Integers) -> Floats:
+        """log(sessions / sessions that hold the item) of each item, all of them met in some session."""
+        held = np.array([len(self.holders[item]) for item in items.tolist()], dtype=np.float64)
+        return np.asarray(np.log(len(self.sessions) / held))
 
     def score(self, histories: Sequence[History]) -> Scores:
         scores = np.zeros((len(histories), self.items), dtype=np.float32)

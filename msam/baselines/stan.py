@@ -37,7 +37,5 @@ class STAN(Sessions):
         age = np.maximum(history.times[-1] - np.array(self.ends), 0.0)
         similarity = found.similarity / np.sqrt(length * np.array(self.lengths)) * np.exp(-age / AGE)
         chosen = best(similarity, NEIGHBOURS)
-        items, places, counts = self.gather(chosen)
-        away = np.abs(places - np.repeat(found.place[chosen], counts))
-        weights = np.repeat(similarity[chosen], counts) * np.exp(-away / DISTANCE)
+        items, weights = self.around(chosen, similarity[chosen], found.place[chosen], DISTANCE)
         return np.bincount(items, weights, minlength=self.items).astype(np.float64)

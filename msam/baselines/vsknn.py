@@ -37,6 +37,5 @@ class VSKNN(Sessions):
         chosen = best(kept, NEIGHBOURS)
         items, _, counts = self.gather(chosen)
         weights = np.repeat(kept[chosen] / found.step[chosen], counts)
-        held = np.array([len(self.holders[item]) for item in items.tolist()], dtype=np.float64)
-        idf = np.log(len(self.sessions) / np.maximum(held, 1.0)) + 1e-3  # an item of every session still counts
+        idf = self.idf(items) + 1e-3  # an item of every session still counts
         return np.bincount(items, weights * idf, minlength=self.items).astype(np.float64)

@@ -32,18 +32,21 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Tables, figures and one HTML report; goes on where an earlier run with the same --out stopped."""
-    from msam.baselines import ABLATIONS, SYSTEMS
+    from msam.baselines import ABLATIONS, SYSTEMS, able
     from msam.evaluation.prepare import Sources
     from msam.evaluation.runs import Plan
 
-    default = [name for name in SYSTEMS if name not in ABLATIONS]
-    names = tuple(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip())) or tuple(default)
+    names = tuple(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))
+    left_out = [] if names else [name for name in SYSTEMS if not able(name)]
+    names = names or tuple(name for name in SYSTEMS if name not in (*ABLATIONS, *left_out))
     plan = Plan(Sources(plays, tracks, users, audio), level, protocol, names, runs, seed)
     started = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr, flush=True)
 
+    if left_out:
+        say(f"left out: {', '.join(left_out)}; pip install 'msam[peers]' brings them")
     summary = run(plan, out, jobs, say)
     print(json.dumps(summary) if as_json else (out / "table1.md").read_text(encoding="utf-8"))
 

@@ -12,10 +12,12 @@ import pytest
 from typer.main import get_command
 
 from msam.baselines import SYSTEMS
+from msam.baselines.contract import BaselineError
 from msam.baselines.markov import Markov
 from msam.baselines.newest_first import NewestFirst
 from msam.baselines.stan import STAN
 from msam.baselines.vsknn import VSKNN
+from msam.baselines.vstan import VSTAN
 from msam.content import Content
 from msam.datasets.canonical import read_plays, read_tracks
 from msam.evaluation.measures import distinct, values, windows_after
@@ -23,7 +25,7 @@ from msam.evaluation.prepare import NARROW, EvaluationError, Sources, plays_only
 from msam.evaluation.protocols import Slices, run_prequential, run_split, targets
 from msam.evaluation.runs import Plan, read, run_all
 from msam.evaluation.statistics import clustered, paired
-from msam.listening import Listening
+from msam.listening import History, Listening
 from streams import cli
 from tests.unit.evaluation_data import listening
 
@@ -102,6 +104,35 @@ def test_vsknn_and_stan_on_a_case_worked_out_by_hand() -> None:
     assert scores[3] == pytest.approx(np.sqrt(1 / 3) * age * np.exp(-2 / 2.05), rel=1e-5)
 
 
+def test_the_newest_shared_item_is_the_newest_when_a_session_repeats_items() -> None:
+    plays = [("a", "x", 0.0), ("a", "y", 60.0)]
+    system = VSKNN()
+    system.fit(Listening.build(["x", "y"], ["a", "b"], plays, Content.empty(2, 2)), 0)
+    found = system.meet(History(1, np.array([0, 1, 0]), np.full(3, 1e5)), np.array([0.1, 0.2, 0.4]))
+    assert (found.step, found.place, found.last) == (1, 0, 1)  # x, the last play, is first there; y is last there
+    assert found.similarity == pytest.approx(0.6)
+
+
+def test_vstan_on_a_case_worked_out_by_hand() -> None:
+    """Sessions [x y z], [x w], [y v]; after y, x, y: the first and the last hold y, the second has weight e^-100000."""
+    plays = [("a", "x", 0.0), ("a", "y", 60.0), ("a", "z", 120.0), ("b", "x", 0.0), ("b", "w", 120.0)]
+    plays += [("c", "y", 0.0), ("c", "v", 120.0)]
+    data = Listening.build(list("vwxyz"), ["a", "b", "c", "d"], plays, Content.empty(5, 4))
+    system = VSTAN()
+    system.fit(data, 0)
+    scores = system.score([History(3, np.array([3, 2, 3]), np.array([1e5, 1e5 + 1, 1e5 + 2]))])[0]
+    x, y = np.exp(-1 / 33.6), 1.0  # weights in the session: of y that of its last play
+    age = np.exp(-(1e5 + 2 - 120) / (100 * 86400)) / np.hypot(x, y)
+    both, last = (x + y) / np.sqrt(3) * age, y / np.sqrt(2) * age
+    one, two = 1 + 5 * np.log(3), 1 + 5 * np.log(3 / 2)  # factors of items of one and of two of the three sessions
+    step = np.exp(-1 / 8.4)
+    assert scores[4] == pytest.approx(both * step * one, rel=1e-6)  # z, a place after y, the last shared item
+    assert scores[2] == pytest.approx(both * step * two, rel=1e-6)  # x, a place before it
+    assert scores[3] == pytest.approx((both + last) * two, rel=1e-6)
+    assert scores[0] == pytest.approx(last * step * one, rel=1e-6)
+    assert scores[1] == 0
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Sources:
     """Canonical files of a log with artists for two thirds of the tracks."""
@@ -167,6 +198,22 @@ def test_evaluate_writes_everything(small: Sources, tmp_path: Path, capsys: pyte
         table = list(csv.DictReader(file))
     assert [row["system"] for row in table] == ["markov", "rscn", "newest-first", "vlhm"]
     assert float(table[0]["hr@20_low"]) <= float(table[0]["hr@20_mean"]) <= float(table[0]["hr@20_high"])
+
+
+def test_systems_without_their_library_are_left_out_unless_named(
+    small: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msam.baselines.find_spec", lambda _: None)
+    monkeypatch.setattr("msam.baselines.SYSTEMS", {name: SYSTEMS[name] for name in ("markov", "gru4rec", "sasrec")})
+    arguments = ["evaluate", "--plays", str(small.plays), "--level", "track", "--jobs", "1", "--json"]
+    command = get_command(cli.build())
+    command.main([*arguments, "--out", str(tmp_path / "all")], prog_name="msam", standalone_mode=False)
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)["systems"]) == ["markov"]
+    assert "left out: gru4rec, sasrec; pip install 'msam[peers]' brings them" in shown.err
+    arguments += ["--out", str(tmp_path / "named"), "--systems", "markov,sasrec"]
+    with pytest.raises(BaselineError, match="sasrec needs the library cornac"):
+        command.main(arguments, prog_name="msam", standalone_mode=False)
 
 
 def test_every_name_of_the_table_is_a_system() -> None:

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from msam.baselines import SYSTEMS, system
+from msam.baselines import PEERS, SYSTEMS, able, system
 from msam.baselines.contract import BaselineError, Recommender, Scores
+from msam.baselines.cornac_peers import CornacPeer
 from msam.baselines.msam import MSAMPublished
 from msam.baselines.neural import NeuralRecommender
 from msam.listening import History, Listening
 from tests.unit.evaluation_data import listening
 
-EVERY = list(SYSTEMS)
+EVERY = [name for name in SYSTEMS if able(name)]
 DATA = listening()
 TRAIN = DATA.first(DATA.cuts(0.2))
 AFTER = DATA.histories(DATA.targets(DATA.cuts(0.2))[::3])
@@ -113,7 +114,40 @@ def test_a_listener_without_plays_gets_scores(name: str) -> None:
     assert scores.shape == (2, len(DATA.items)) and np.isfinite(scores).all()
 
 
-LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan"]
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_without_its_library_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msam.baselines.find_spec", lambda _: None)
+    with pytest.raises(BaselineError, match=re.escape(f"{name} needs the library cornac: pip install 'msam[peers]'")):
+        system(name)
+    assert not able(name) and able("vstan")
+
+
+if all(able(name) for name in PEERS):  # an empty list of parameters would be a skipped test
+
+    @pytest.mark.parametrize("name", PEERS)
+    def test_peers_score_as_their_library_does_and_what_was_not_met_least(name: str) -> None:
+        recommender = fitted(name)
+        assert isinstance(recommender, CornacPeer)
+        place = recommender.network.place.numpy()
+        theirs = recommender.model(1)
+        theirs.model, theirs.pad_idx, theirs.num_items = recommender.network.inner, place.max() + 1, place.max() + 1
+        for history in AFTER[:8]:
+            mine = recommender.score([history])[0]
+            context = recommender.context(history)
+            known = place[context[place[context] >= 0]].tolist()
+            assert len(known) > 0
+            np.testing.assert_allclose(mine[place >= 0], theirs.score(0, known), rtol=1e-4, atol=1e-5)
+            assert (place < 0).any() and (mine[place < 0] == mine.min()).all()
+
+    def test_numpys_generator_is_left_as_it_is() -> None:
+        np.random.seed(3)
+        expected = np.random.random(4)
+        np.random.seed(3)
+        fitted("gru4rec")
+        assert (np.random.random(4) == expected).all()
+
+
+LEARNERS = ["popularity", "personal-popularity", "markov", "mix", "blend", "vsknn", "stan", "vstan"]
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -158,6 +192,7 @@ def test_the_extended_model_is_as_wide_as_its_factors_and_the_published_one_as_t
 
 
 CHAIN = ["markov", "mix", "blend", "vlhm", "dlan", "mcum", "blcr", "msam", "msam-extended"]
+CHAIN += [name for name in PEERS if able(name)]
 
 
 @pytest.mark.parametrize("name", CHAIN)
