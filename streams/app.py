@@ -135,6 +135,7 @@ class StreamApp(faust.App):
             self.step,
             batch=settings.batch,
             linger=settings.linger,
+            reached=lambda partition: self._committed_consumer().reached(TP(topics.PLAYS, partition)),
             reread=lambda: self.consumer.perform_seek(),
             following=lambda partition, offset: self._committed_consumer().following(
                 TP(topics.PLAYS, partition), offset

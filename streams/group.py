@@ -29,14 +29,10 @@ class _Records(dict[Any, Any]):
     placing = _NOWHERE
 
 
-def _positions(consumer: Any) -> tuple[Any, dict[Any, int]]:
-    """The assignment, and where each of its partitions is read next, where that is known."""
+def _assignment(consumer: Any) -> Any:
+    """What the consumer is assigned, an object of its own for every assignment; None before the first."""
     subscription = consumer._subscription.subscription
-    assignment = None if subscription is None else subscription.assignment
-    if assignment is None:
-        return None, {}
-    states = ((tp, assignment.state_value(tp)) for tp in assignment.tps)
-    return assignment, {tp: state.position for tp, state in states if state is not None and state.has_valid_position}
+    return None if subscription is None else subscription.assignment
 
 
 class _CommittedThread(AIOKafkaConsumerThread):
@@ -47,20 +43,27 @@ class _CommittedThread(AIOKafkaConsumerThread):
         self._placings = 0
         self._taking = asyncio.Lock()  # records are taken before a placing or after it, never in its midst
         self._voids: dict[TP, dict[int, int]] = {}  # offsets without records, such as commit markers: first -> behind
+        self._assignment: Any = None
+        self._reached: dict[TP, int] = {}  # in it
 
     async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
         async with self._taking:
-            assignment, before = _positions(consumer)
+            assignment = _assignment(consumer)
+            if assignment is not self._assignment:
+                self._assignment, self._reached = assignment, {}
             found = _Records(await super()._fetch_records(consumer, *args, **options))
             found.placing = self._placings
-            after, positions = _positions(consumer)
-            if after is assignment:
-                for partition, place in before.items():
-                    self._note(TP(*partition), place, found.get(partition, ()), positions[partition])
+            if assignment is not None and _assignment(consumer) is assignment:
+                for partition in assignment.tps:
+                    state = assignment.state_value(partition)
+                    if state is not None and state.has_valid_position:
+                        self._note(TP(*partition), found.get(partition, ()), state.position)
             return found
 
-    def _note(self, tp: TP, place: int, records: Sequence[Any], end: int) -> None:
-        """Remember which offsets between two positions held no record."""
+    def _note(self, tp: TP, records: Sequence[Any], end: int) -> None:
+        """Remember which offsets held no record, from where this partition was read before to where it is now."""
+        place = self._reached.get(tp, end)
+        self._reached[tp] = end
         if end - place == len(records):
             return
         voids = self._voids.setdefault(tp, {})
@@ -70,6 +73,10 @@ class _CommittedThread(AIOKafkaConsumerThread):
             place = offset + 1
         while len(voids) > _VOIDS_KEPT:
             del voids[next(iter(voids))]
+
+    def reached(self, tp: TP) -> int:
+        """Where the partition is read next. Safe from any thread."""
+        return self._reached.get(tp, 0)
 
     def following(self, tp: TP, offset: int) -> int:
         """The first offset from `offset` on that is not known to be without a record. Safe from any thread."""
@@ -94,7 +101,7 @@ class _CommittedThread(AIOKafkaConsumerThread):
                     offset = place
                 elif not offset and begin(tp):
                     await consumer.seek_to_beginning(partition)
-                stand[tp] = offset
+                stand[tp] = self._reached[tp] = offset
             self._placings += 1
             return stand, self._placings
 
@@ -171,6 +178,10 @@ class CommittedConsumer(Consumer):
             suspended.close()
             return None
         return await super().wait_first(resume(handing, waits_for), suspended)
+
+    def reached(self, tp: TP) -> int:
+        """Where the partition is read next."""
+        return cast(_CommittedThread, self._thread).reached(tp)
 
     def following(self, tp: TP, offset: int) -> int:
         """The first offset from `offset` on that is not known to be without a record."""

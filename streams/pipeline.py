@@ -105,7 +105,8 @@ class Pipeline:
     """Collects events, infers in micro-batches, commits lane by lane, then acknowledges.
 
     `reread` lets the consumer begin again behind what is answered; `following` says which offset of a partition is the
-    next to hold a record, as far as the consumer knows of offsets without one (commit markers).
+    next to hold a record, as far as the consumer knows of offsets without one (commit markers); `reached`, where the
+    consumer reads next.
     """
 
     def __init__(
@@ -118,9 +119,12 @@ class Pipeline:
         threads: int = 4,
         reread: Callable[[], Awaitable[None]] = _nothing,
         following: Callable[[int, int], int] = lambda partition, offset: offset,
+        reached: Callable[[int], int] = lambda partition: 0,
     ) -> None:
-        self._reread, self._following = reread, following
-        self._missed: dict[int, tuple[int, int]] = {}  # the offset that is missing, and the first that came beyond it
+        self._reread, self._following, self._reached = reread, following, reached
+        self._missed: set[int] = set()  # partitions of which something did not come
+        self._behind: dict[int, int] = {}  # what had not come when it was last looked at
+        self._looked = 0.0
         self._mending: asyncio.Task[None] | None = None
         self._step = step
         self._batch = batch
@@ -156,12 +160,11 @@ class Pipeline:
         offset, newest = event.message.offset, self._newest.get(partition, -1)
         if offset <= newest:
             return  # a second copy of one that waits or is being answered; the first is acknowledged
-        if offset > (wanted := max(newest, self._lanes[partition].mark) + 1):
-            wanted = self._following(partition, wanted)
-            # What comes again as it came is all there is: the log begins there, or records in between were deleted.
-            if offset > wanted and self._missed.get(partition) != (wanted, offset):
-                return self._miss(partition, wanted, offset)
-        self._missed.pop(partition, None)
+        if offset > max(newest, self._lanes[partition].mark) + 1:
+            wanted = self._wanted(partition)
+            if offset > wanted:
+                return self._miss(partition, wanted)
+        self._missed.discard(partition)
         self._newest[partition] = offset
         pending.append(event)
         if not self._busy():
@@ -169,27 +172,45 @@ class Pipeline:
         self._waiting += 1
         self._work.set()
 
-    def _miss(self, partition: int, wanted: int, offset: int) -> None:
-        """Do not pass over plays that never came: drop this one, and have all read again from the missing one on.
+    def _wanted(self, partition: int) -> int:
+        """The offset of the play that must come next."""
+        last = max(self._newest.get(partition, -1), self._lanes[partition].mark)
+        return self._following(partition, last + 1)
 
-        Faust drops messages in a rebalance, in more than one place; to go on behind them would lose them.
+    def _miss(self, partition: int, wanted: int) -> None:
+        """Have everything read again from a missing play on, rather than go on behind it.
+
+        Faust drops messages in a rebalance, in more than one place; to take what follows them would lose them.
         """
-        before = self._missed.get(partition)
-        if before is None or before[0] != wanted or offset < before[1]:
-            self._missed[partition] = (wanted, offset)
+        self._missed.add(partition)
         if self._mending is None:
-            log.warning("partition %d: %d came where %d was to come; reading anew", partition, offset, wanted)
+            log.warning("partition %d: the play at %d did not come; reading anew", partition, wanted)
             self._mending = asyncio.ensure_future(self._mend())
 
     async def _mend(self) -> None:
         try:
             while self._missed and self._lanes:
-                await self._reread()
+                self._missed.clear()
+                try:
+                    await self._reread()
+                except Exception as error:  # the broker may be away; what is missing shows again
+                    log.warning("reading anew failed: %r", error)
                 await asyncio.sleep(_MISSED_AGAIN)  # what had been read before is still on its way
-        except Exception as error:
-            self._failure = error
         finally:
             self._mending = None
+
+    def _look(self) -> None:
+        """See whether what was read a while ago has not come: nothing may follow it that would show that."""
+        if time.monotonic() < self._looked + 2 * _MISSED_AGAIN:
+            return
+        self._looked = time.monotonic()
+        for partition in self._lanes:
+            idle = not (self._pending[partition] or self._taken[partition] or self._waiting >= self._bound)
+            wanted = self._wanted(partition)
+            if idle and wanted < self._reached(partition):
+                if self._behind.get(partition) == wanted:
+                    self._miss(partition, wanted)
+                self._behind[partition] = wanted
 
     @property
     def partitions(self) -> set[int]:
@@ -224,6 +245,7 @@ class Pipeline:
         while going := [*self._committing.values(), *self._inferring]:
             await asyncio.wait(going)
         partitions, self._lanes = list(self._lanes), {}
+        self._behind.clear()
         self.lost.clear()
         await self._call(self._step.forget, partitions)
 
@@ -232,6 +254,7 @@ class Pipeline:
         while True:
             if self._failure is not None:
                 raise self._failure
+            self._look()
             await self._gather()
             batch = self._take() if self._step.ready() else {}
             if batch:

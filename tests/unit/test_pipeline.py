@@ -340,7 +340,11 @@ class Rereading(Bench):
         super().__init__()
         self.there, self.voids, self.rereads = there, voids or {}, 0
         self.pipeline = Pipeline(
-            self.step, batch=4, reread=self.reread, following=lambda partition, offset: self.voids.get(offset, offset)
+            self.step,
+            batch=4,
+            reread=self.reread,
+            following=lambda partition, offset: self.voids.get(offset, offset),
+            reached=lambda partition: max(there) + 1,
         )
 
     async def reread(self) -> None:
@@ -371,14 +375,31 @@ def test_the_first_play_of_an_assignment_must_follow_the_mark() -> None:
     run(test, lambda: Rereading(*range(8)))
 
 
-def test_what_is_not_in_the_log_is_not_waited_for_long() -> None:
+def test_what_was_dropped_last_is_missed_too() -> None:
     async def test(bench: Rereading) -> None:
         bench.start()
-        await bench.put(*events(0, 0, 5, 9))  # 1 to 4 are gone from the log, and 7, 8 too
-        await until(lambda: bench.lanes[0].mark == 9)
-        assert bench.lanes[0].offsets == [0, 5, 6, 9] and bench.rereads <= 3
+        await bench.put(*events(0, 0, 1))  # 2 and 3 were dropped on their way, and nothing follows
+        await until(lambda: bench.lanes[0].mark == 3)
+        assert bench.lanes[0].offsets == [0, 1, 2, 3]
 
-    run(test, lambda: Rereading(0, 5, 6, 9))
+    run(test, lambda: Rereading(0, 1, 2, 3))
+
+
+def test_a_failed_reading_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Rereading) -> None:
+        good = bench.reread
+
+        async def bad() -> None:
+            monkeypatch.setattr(bench.pipeline, "_reread", good)
+            raise ConnectionError("no broker")
+
+        monkeypatch.setattr(bench.pipeline, "_reread", bad)
+        bench.start()
+        await bench.put(*events(0, 2))
+        await until(lambda: bench.lanes[0].mark == 2)
+        assert bench.lanes[0].offsets == [0, 1, 2]
+
+    run(test, lambda: Rereading(0, 1, 2))
 
 
 def test_offsets_that_are_known_to_hold_no_record_are_passed_over() -> None:
