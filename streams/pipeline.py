@@ -204,10 +204,10 @@ class Pipeline:
         if time.monotonic() < self._looked + 2 * _MISSED_AGAIN:
             return
         self._looked = time.monotonic()
-        for partition in self._lanes:
-            idle = not (self._pending[partition] or self._taken[partition] or self._waiting >= self._bound)
-            wanted = self._wanted(partition)
-            if idle and wanted < self._reached(partition):
+        for partition, pending in self._pending.items():  # none while partitions are let go of
+            if pending or self._taken[partition] or self._waiting >= self._bound or partition in self.lost:
+                continue
+            if (wanted := self._wanted(partition)) < self._reached(partition):
                 if self._behind.get(partition) == wanted:
                     self._miss(partition, wanted)
                 self._behind[partition] = wanted

@@ -385,6 +385,23 @@ def test_what_was_dropped_last_is_missed_too() -> None:
     run(test, lambda: Rereading(0, 1, 2, 3))
 
 
+def test_nothing_is_missed_while_partitions_are_let_go_of() -> None:
+    async def test(bench: Rereading) -> None:
+        bench.lanes[0].gate.clear()
+        bench.start()
+        await bench.put(*events(0, 0))
+        await until(lambda: bench.lanes[0].inside)
+        letting_go = asyncio.create_task(bench.pipeline.revoke())
+        for _ in range(3):
+            bench.pipeline._looked = 0.0
+            await settled()
+        assert bench.task is not None and not bench.task.done() and not bench.rereads
+        bench.lanes[0].gate.set()
+        await letting_go
+
+    run(test, lambda: Rereading(0, 1, 2))
+
+
 def test_a_failed_reading_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Rereading) -> None:
         good = bench.reread
