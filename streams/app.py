@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import ssl
 import threading
 import time
@@ -45,6 +46,7 @@ from streams.web.server import WebServer
 log = logging.getLogger(__name__)
 ROLES = ("plays", "tracks", "audio")
 _PATIENCE = 60.0  # seconds for operations, and for keys, to be read when partitions come
+_LEAVING = 45.0  # seconds for a worker to end; what it holds then is void, and others wait for its partitions
 _MODEL_FIRST = 20.0  # seconds for which the text encoder waits for the first model to be served
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
@@ -290,6 +292,7 @@ class StreamApp(faust.App):
     async def on_stop(self) -> None:
         """Finish what is in flight, then let Faust commit and leave the group."""
         self.stopping.set()
+        end_in(_LEAVING)
         if self.pipeline is not None:
             await self.pipeline.revoke()
         await super().on_stop()
@@ -427,6 +430,23 @@ class StreamApp(faust.App):
             "profile_version": profile.version,
             "window": [entry.track_id for entry in entries],
         }
+
+
+def end_in(seconds: float) -> None:
+    """End this process the hard way if it is still there then.
+
+    Faust can wait for ever in its last steps, for events that it has dropped or a thread that a full disk has ended.
+    Nothing is lost by it: what is not committed comes again.
+    """
+
+    def end() -> None:
+        log.error("not ended after %.0f s: ended the hard way", seconds)
+        logging.shutdown()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def credentials(settings: Settings) -> Any:

@@ -65,3 +65,11 @@ def test_one_leaves_while_plays_stream(quiet: System) -> None:
         assert set(map(tuple, left.values())) == {(200,)}, f"the second worker serves everybody now: {left}"
     report = system.recompute()
     assert report["differences"] == [], f"{report['kinds']}: {json.dumps(report['differences'][:3])[:3000]}"
+
+
+def test_a_worker_that_cannot_end_ends_all_the_same(quiet: System) -> None:
+    worker = quiet._launch("stuck", "plays", "tests.integration.stuck_worker")
+    worker.wait_ready()
+    worker.interrupt()
+    assert worker.wait(30) == 1
+    assert "ended the hard way" in worker.log
