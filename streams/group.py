@@ -11,6 +11,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, C
 from faust.types import TP
 
 from streams.coroutines import resume
+from streams.topics import PLAYS
 
 #: Seconds without a heartbeat after which the group gives a worker's partitions to others. A worker that is taken for
 #: dead while it lives is fenced and joins again: nothing is lost by a short session but time.
@@ -92,6 +93,7 @@ class _CommittedThread(AIOKafkaConsumerThread):
         """
         consumer = self._ensure_consumer()
         async with self._taking:
+            self._assignment, self._reached = _assignment(consumer), {}
             stand = {}
             for partition, committed in (await consumer.seek_to_committed()).items():
                 tp = TP(*partition)
@@ -156,6 +158,23 @@ class CommittedConsumer(Consumer):
         stand, placing = await thread.call_thread(thread.place, self.places(), lambda tp: tp.topic not in changelogs)
         self._placing = max(self._placing, placing)  # of two at once the earlier may be heard of last
         return dict(stand)
+
+    async def perform_seek(self) -> None:
+        """Place the consumer as Faust does, and let it see that the first offset holds no record, where that is so.
+
+        Faust takes the place for the last offset that was read. It would not count a commit marker there as done with,
+        and commit nothing behind it where it goes on with what it had acknowledged before.
+        """
+        await super().perform_seek()
+        self._read_offset.update({tp: offset - 1 for tp, offset in self._read_offset.items() if offset})
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """What to commit: of plays the offset behind what is answered, which a mark says and no count of Faust's."""
+        if tp.topic != PLAYS:
+            return super()._new_offset(tp)
+        for known in (self._acked, self._acked_index, self._gap):  # they would only grow
+            known.pop(tp, None)
+        return self.places().get(tp)
 
     async def _wait_next_records(self, timeout: float) -> Any:
         records, active = await super()._wait_next_records(timeout)

@@ -82,6 +82,9 @@ def test_a_worse_model_is_rolled_back_by_itself(operated: System, tmp_path: Path
     with log.open("wb") as out, Answers(system.config) as answers:
         watch = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
         try:
+            play(10 * USERS)  # so that the good one has something to go by from its first list on
+            answers.wait(places, 120)
+            places.clear()
             assert system.ask("models", "promote", good)["version"] == good
             answers.until(lambda: serves(good), lambda: worker.tail(), 60)
             play(3 * PLAYS)

@@ -16,7 +16,7 @@ from streams.records import Play
 from streams.serialization import encode
 from tests.integration.registry_server import PLAY_ID
 from tests.integration.system import GROUP, System
-from tests.integration.taps import Answers, Place
+from tests.integration.taps import Answers, Place, ends
 from tests.integration.workers import ROOT, Worker
 from tests.recompute_windows import java_partition, judge_answers, judge_windows, windows_of
 
@@ -198,6 +198,7 @@ def test_plays_that_the_consumer_drops_are_read_again(quiet: System) -> None:
             time.sleep(0.1)
         answers.wait(places, 120)
         assert "reading anew" in worker.log
+        quiet.wait_committed()
     assert_clean(quiet)
 
 
@@ -225,4 +226,7 @@ def test_plays_in_transactions_are_not_taken_for_missing(quiet: System) -> None:
         answers.until(lambda: len(come()) >= len(taken), lambda: f"{len(come())} lists; {worker.tail()}")
         assert sorted(come()) == sorted(taken)
         assert "reading anew" not in worker.log
+        time.sleep(2.5)  # offsets are committed every second
+        committed = quiet.committed()
+        assert all(end - committed.get(p, 0) <= 1 for p, end in ends(quiet.config, "plays").items() if end)  # a marker
     assert_clean(quiet)
