@@ -228,5 +228,6 @@ def test_plays_in_transactions_are_not_taken_for_missing(quiet: System) -> None:
         assert "reading anew" not in worker.log
         time.sleep(2.5)  # offsets are committed every second
         committed = quiet.committed()
-        assert all(end - committed.get(p, 0) <= 1 for p, end in ends(quiet.config, "plays").items() if end)  # a marker
+        behind = {p: end - committed.get(p, 0) for p, end in ends(quiet.config, "plays").items() if end}
+        assert max(behind.values()) <= 3, f"{behind}: at most two markers and an aborted play are left"
     assert_clean(quiet)
