@@ -72,12 +72,10 @@ class StreamApp(faust.App):
         self.watch = ModelWatch(
             self.catalogue, n=settings.list_size, half=settings.half(), refused=lambda error: self.metrics.refused.inc()
         )
+        self.versions = TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model)
         self.operations = TopicFeed(self.kafka, topics.OPERATIONS, self._on_operation)
-        self.feeds = [
-            TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature),
-            TopicFeed(self.kafka, topics.MODEL_VERSIONS, self._on_model),
-            self.operations,
-        ]
+        self.first = [self.operations]  # what must be read before a play is answered
+        self.feeds = [TopicFeed(self.kafka, topics.TRACK_FEATURES, self._on_feature), self.versions, self.operations]
         self.endpoint = WebServer(
             settings.web_host,
             settings.web_port,
@@ -118,6 +116,7 @@ class StreamApp(faust.App):
             keyring = Keyring(master)
             feed = TopicFeed(self.kafka, topics.USER_KEYS, lambda name, value, offset: keyring.fold(name, value))
             self.feeds.append(feed)
+            self.first.append(feed)
             keys = FollowedKeys(keyring, feed.catch_up)
         self.step = PlayStep(
             self.windows,
@@ -198,7 +197,7 @@ class StreamApp(faust.App):
     def _prepare(self) -> None:
         """Load the encoder before the first track needs it, but let the model be served first: each slows the other."""
         deadline = time.monotonic() + _MODEL_FIRST
-        self.feeds[1].caught_up.wait(_MODEL_FIRST)
+        self.versions.caught_up.wait(_MODEL_FIRST)
         while self.watch.loading and time.monotonic() < deadline and not self.stopping.wait(0.05):
             pass
         if not self.stopping.is_set():
@@ -348,7 +347,7 @@ class StreamApp(faust.App):
         None when the group forms anew meanwhile: the others must not have to wait for a long restore.
         """
         self.known_profiles.forget(range(self.settings.partitions))
-        for feed in self.feeds[self.feeds.index(self.operations) :]:  # who is forgotten, and listeners' keys
+        for feed in self.first:  # who is forgotten, and listeners' keys
             if not feed.caught_up.wait(_PATIENCE):
                 raise NotReady(f"{feed.topic} was not read in {_PATIENCE:.0f} s, and no play is answered without it")
         partitions = sorted(tp.partition for tp in assigned if tp.topic == topics.PLAYS)

@@ -19,6 +19,8 @@ KAFKA_VERSION = "4.2.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 LOG_BINDING = "org.slf4j:slf4j-simple:1.7.36"
 MESSAGE_MAX_BYTES = 16 * 2**20
+#: Held while jars are resolved: jgo empties the environments that another process is filling.
+RESOLVING = Path.home() / ".cache" / "msam" / "resolve.lock"
 
 
 class BrokerError(MsamError):
@@ -44,7 +46,7 @@ def _resolve() -> list[Path]:
     import jgo
 
     try:
-        with _alone(), contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command's own output
+        with alone(RESOLVING), contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command's own output
             kafka = jgo.build(KAFKA).all_jars  # all_jars: the module path holds most of what the class path needs
             binding = jgo.build(LOG_BINDING).all_jars
     except Exception as error:  # jgo raises what its HTTP client and parsers raise; all of it means the same here
@@ -56,12 +58,11 @@ def _resolve() -> list[Path]:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One resolution at a time on this account: jgo empties the environments that another process is filling."""
-    path = Path.home() / ".cache" / "msam" / "resolve.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time in here; the others wait. `lock` is a file that is made where it is missing."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -6,11 +6,10 @@ Everything lives in one data directory: `broker.json` (who runs, where), `broker
 
 import atexit
 import contextlib
-import fcntl
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +88,8 @@ class LocalKafka:
     def start(self, timeout: float = 60.0) -> Self:
         """Return once the broker answers a metadata request; one that runs already is taken as it is."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self._starting():
+        # A second starter of this directory waits, and then finds the broker running.
+        with distribution.alone(self.data_dir / "start.lock"):
             state = BrokerState.load(self._state_path)
             if state is not None and self._running(state) is not None:
                 if self._port not in (None, state.port):
@@ -134,13 +134,6 @@ class LocalKafka:
                     return process
                 self._process.wait(10)  # its first thread has ended and the others are about to
         return state.process() if state is not None else None
-
-    @contextlib.contextmanager
-    def _starting(self) -> Iterator[None]:
-        """One starter a data directory at a time; a second one waits and then finds the broker running."""
-        with (self.data_dir / "start.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _launch(self, before: BrokerState | None) -> BrokerState:
         """Configure, format where needed, and start the Java process; `before` is the last run's state."""

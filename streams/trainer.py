@@ -210,10 +210,9 @@ class Trainer:
 
     def _profiles(self, state: LogState) -> dict[str, Profile]:
         known = {user: p for user, p in state.profiles.items() if p.gender or p.age or p.country}
-        if known and self._encoder is None:
-            self._encoder = TextEncoder(self._settings.text_encoder)
-        if not known or self._encoder is None:
+        if not known:
             return {}
+        self._encoder = self._encoder or TextEncoder(self._settings.text_encoder)
         made = profile_words(self._encoder, known.values())
         return {user: Profile(1, *words) for user, words in zip(known, made, strict=True)}
 
