@@ -293,7 +293,7 @@ class StreamApp(faust.App):
         self.stopping.set()
         end_in(_LEAVING)
         if self.pipeline is not None:
-            await self.pipeline.revoke()
+            await self.pipeline.settle()  # the marks stay: they are what Faust commits at the end
         await super().on_stop()
 
     async def on_shutdown(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -17,7 +18,10 @@ from streams.topics import PLAYS
 #: dead while it lives is fenced and joins again: nothing is lost by a short session but time.
 SESSION = 6.0
 HEARTBEAT = 1.0
-_FETCH_BYTES, _FETCH_WAIT_MS = 16 * 1024, 20
+#: A fetch waits for so many bytes, but for so many milliseconds at most: while records come, and when none came for
+#: `_QUIET` seconds. Plays are answered together, so they may come together: a fetch for each costs what the model does.
+_BUSY, _IDLE = (16 * 1024, 28), (1, 100)
+_QUIET = 0.5
 _NOWHERE = -1
 _VOIDS_KEPT = 10_000  # of a partition
 
@@ -46,6 +50,7 @@ class _CommittedThread(AIOKafkaConsumerThread):
         self._voids: dict[TP, dict[int, int]] = {}  # offsets without records, such as commit markers: first -> behind
         self._assignment: Any = None
         self._reached: dict[TP, int] = {}  # in it
+        self._found = 0.0
 
     async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
         async with self._taking:
@@ -54,12 +59,19 @@ class _CommittedThread(AIOKafkaConsumerThread):
                 self._assignment, self._reached = assignment, {}
             found = _Records(await super()._fetch_records(consumer, *args, **options))
             found.placing = self._placings
+            self._pace(consumer._fetcher, bool(found))
             if assignment is not None and _assignment(consumer) is assignment:
                 for partition in assignment.tps:
                     state = assignment.state_value(partition)
                     if state is not None and state.has_valid_position:
                         self._note(TP(*partition), found.get(partition, ()), state.position)
             return found
+
+    def _pace(self, fetcher: Any, found: bool) -> None:
+        if found:
+            self._found = time.monotonic()
+        busy = time.monotonic() < self._found + _QUIET
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = _BUSY if busy else _IDLE
 
     def _note(self, tp: TP, records: Sequence[Any], end: int) -> None:
         """Remember which offsets held no record, from where this partition was read before to where it is now."""
@@ -111,9 +123,7 @@ class _CommittedThread(AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust offers this only together with its own transactions: plays of an aborted transaction are not plays.
         consumer._isolation_level = "read_committed"
-        # Plays are answered together, so they may come together: a fetch for each costs as much as the model.
-        consumer._fetch_min_bytes = _FETCH_BYTES
-        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = _BUSY
         return consumer
 
 

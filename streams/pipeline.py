@@ -20,6 +20,7 @@ from streams.outgoing import Out
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_TOGETHER = 0.003  # seconds without another play after which a fetch has been handed over
 _MISSED_AGAIN = 1.0  # seconds after which a play that is missing is asked for once more
 _AHEAD = 3  # batches of a lane that are not yet being committed: more would only make its lists later
 
@@ -129,7 +130,6 @@ class Pipeline:
         self._step = step
         self._batch = batch
         self._linger = linger
-        self._last = 0.0
         self._bound = bound
         self._lanes: dict[int, Lane] = {}
         self._pending: dict[int, deque[SourceEvent]] = {}
@@ -236,14 +236,18 @@ class Pipeline:
             self._taken[lane.partition] = deque()
             self._newest.pop(lane.partition, None)
 
-    async def revoke(self) -> None:
-        """Let go of every partition: nothing new starts, what is inferred or being committed is waited for."""
+    async def settle(self) -> None:
+        """Start nothing new; wait for what is inferred or being committed. The marks are then what was answered."""
         self._pending.clear()
         self._missed.clear()
         self._waiting = 0
         self._room.set()
         while going := [*self._committing.values(), *self._inferring]:
             await asyncio.wait(going)
+
+    async def revoke(self) -> None:
+        """Settle, and let go of every partition."""
+        await self.settle()
         partitions, self._lanes = list(self._lanes), {}
         self._behind.clear()
         self.lost.clear()
@@ -276,10 +280,16 @@ class Pipeline:
             wait.cancel()
 
     async def _gather(self) -> None:
-        """Let plays come together for up to `linger` seconds from the last batch: each costs a transaction a lane."""
-        left = self._last + self._linger - time.monotonic()
-        if left > 0 and self._waiting < self._batch:
-            await asyncio.sleep(left)
+        """Let what was fetched together be taken together, for up to `linger` seconds.
+
+        Each batch costs a transaction a lane; but waiting for more would come on top of the fetch's own wait.
+        """
+        deadline = time.monotonic() + self._linger
+        while 0 < self._waiting < self._batch and time.monotonic() < deadline:
+            before = self._waiting
+            await asyncio.sleep(_TOGETHER)
+            if self._waiting == before:
+                return
 
     def _take(self) -> dict[int, _Taken]:
         """Up to one batch, by partition, from the lanes that are not behind with committing, the longest waiting first.
@@ -299,7 +309,6 @@ class Pipeline:
             if not room:
                 break
         if batch:
-            self._last = time.monotonic()
             self._waiting -= self._batch - room
             self._room.set()
         return batch

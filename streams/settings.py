@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     slack: int = Field(16, ge=0, le=1000, description="Plays kept beyond k, so that an older window can be cut out.")
     list_size: int = Field(20, ge=1, le=1000, description="N: length of a published list.")
     batch: int = Field(32, ge=1, le=1024, description="Most plays in one micro-batch.")
-    linger: float = Field(0.03, ge=0, le=1, description="Seconds between model calls while batches are small.")
+    linger: float = Field(0.03, ge=0, le=1, description="Seconds at most that plays of one fetch wait for each other.")
     precision: Literal["auto", "f32"] = Field(
         "auto", description="auto: the LSTMs in bfloat16 where the CPU multiplies it; f32: never."
     )

@@ -17,6 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Systems that take most of a minute to make: the tests of one are run by one process, one after the other.
+SHARED = ("operated", "system")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell the processes of a run what belongs together: what shares a system, else what stands in a file."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """A running broker, shared by the session: use unique names, or a broker of your own where it must be killed."""

@@ -32,7 +32,7 @@ def examined(system: System, *words: str, **env: str) -> tuple[int, dict[str, li
 def crowd(system: System) -> None:
     """Enough good plays that no older fault is among the newest records."""
     with Answers(system.config) as answers:
-        answers.wait(system.play(system.some_plays("crowd", 40, 1200)), 90)
+        answers.wait(system.play(system.some_plays("crowd", 200, 1200)), 90)
         system.wait_committed()
 
 

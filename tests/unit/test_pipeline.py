@@ -124,9 +124,9 @@ class Echo:
 class Bench:
     """A pipeline, its step and its lanes, running."""
 
-    def __init__(self, partitions: int = 1, batch: int = 4, bound: int = 512) -> None:
+    def __init__(self, partitions: int = 1, batch: int = 4, bound: int = 512, linger: float = 0.0) -> None:
         self.step = Echo()
-        self.pipeline = Pipeline(self.step, batch=batch, bound=bound)
+        self.pipeline = Pipeline(self.step, batch=batch, linger=linger, bound=bound)
         self.lanes = [Committing(partition) for partition in range(partitions)]
         self.task: asyncio.Task[None] | None = None
 
@@ -517,6 +517,40 @@ def test_revoke_lets_a_waiting_consumer_go() -> None:
         assert bench.lanes[0].offsets == [0], "only what came after the hand-over"
 
     run(test, lambda: Bench(bound=2))
+
+
+def test_what_comes_together_is_taken_together_and_nothing_waits_for_more() -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        await settled(0.02)
+        for event in events(0, 0, 1, 2):
+            await bench.put(event)
+            await asyncio.sleep(0)
+        await until(lambda: bench.lanes[0].mark == 2)
+        await bench.put(*events(0, 3))
+        await until(lambda: bench.lanes[0].mark == 3)
+        assert bench.lanes[0].commits == [[0, 1, 2], [3]]
+
+    run(test, lambda: Bench(linger=60))
+
+
+def test_a_settled_pipeline_takes_nothing_more_and_still_knows_its_marks() -> None:
+    async def test(bench: Bench) -> None:
+        bench.lanes[0].gate.clear()
+        bench.start()
+        await bench.put(*events(0, 0, 1))
+        await until(lambda: bench.lanes[0].entered)
+        settling = asyncio.create_task(bench.pipeline.settle())
+        await settled()
+        assert not settling.done()
+        bench.lanes[0].gate.set()
+        await asyncio.wait_for(settling, 5)
+        await bench.put(*events(0, 2, 3))
+        await settled()
+        assert bench.lanes[0].offsets == [0, 1]
+        assert bench.pipeline.marks() == {0: 1}, "what is committed to the group at a worker's end"
+
+    run(test)
 
 
 def test_revoke_after_the_run_was_cancelled_in_the_middle_of_a_call() -> None:
