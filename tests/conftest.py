@@ -21,12 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = ("operated", "system")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell the processes of a run what belongs together: what shares a system, else what stands in a file."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
+    fixtures = getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
 
 
 @pytest.fixture(scope="session")

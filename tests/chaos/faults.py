@@ -72,7 +72,7 @@ class Field:
 
     def freeze(self, victim: Slot) -> "Frozen":
         """SIGSTOP at a moment at which plays of the victim's partitions are on their way."""
-        mine, deadline = victim.partitions(), time.monotonic() + 10
+        mine, deadline = victim.partitions(), time.monotonic() + 60
         while True:
             while not self.observer.waiting(mine) and time.monotonic() < deadline:
                 time.sleep(0.001)

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from streams.broker_process import free_port
@@ -150,10 +151,7 @@ def report(
         "faults": {**dict(sorted(done.items())), **{n: sent.get(n, 0) for n in ("clock_skew", "retried", "garbage")}},
         "not_verified": {kind: wanted[kind] - done[kind] for kind in wanted if wanted[kind] != done[kind]},
         "skipped": skipped,
-        "recovery_s": {
-            kind: max(event["recovery_s"] for event in events if event["kind"] == kind and "recovery_s" in event)
-            for kind in done
-        },
+        "recovery_s": recoveries(events),
         "kinds": log["kinds"],
         "differences": log["differences"][:20],
         "producer": producer,
@@ -162,6 +160,16 @@ def report(
         "seconds": round(seconds),
         "events": events,
     }
+
+
+def recoveries(events: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median and longest recovery, by kind; of a kill apart whether the other took over or the same came back."""
+    seconds: dict[str, list[float]] = {}
+    for event in events:
+        if "recovery_s" in event:
+            kind = event["kind"] + (" and restart" if event.get("restarted") else "")
+            seconds.setdefault(kind, []).append(event["recovery_s"])
+    return {kind: {"median": median(found), "longest": max(found)} for kind, found in sorted(seconds.items())}
 
 
 COUNTS = ("plays", "recommendations", "dead_letters", "lost", "duplicates", "wrong_windows", "stale")
