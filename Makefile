@@ -33,8 +33,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Run the whole thing once on this machine: broker, models, worker, plays in, lists out.
 	$(BIN)/msam demo
 
-test: setup ## Run every test (starts real Kafka brokers), two at a time.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: setup ## Run every test (starts real Kafka brokers), three at a time.
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 CASES ?= 100000
 SEED ?= 0

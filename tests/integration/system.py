@@ -66,9 +66,9 @@ class System:
         return json.loads(done.stdout)
 
     def worker(
-        self, name: str = "worker", roles: str | None = None, program: str = "streams.cli"
+        self, name: str = "worker", roles: str | None = "plays", program: str = "streams.cli"
     ) -> AbstractContextManager[Worker]:
-        """A worker with a data directory of this name, for the length of a block."""
+        """A worker with a data directory of this name, for the length of a block; it has these roles, None: all."""
         assert self._shared is None, "the shared worker still runs"
         return running(self._launch(name, roles, program))
 

@@ -16,7 +16,7 @@ from tests.integration.workers import Worker
 
 def examined(system: System, *words: str, **env: str) -> tuple[int, dict[str, list[dict[str, Any]]], str]:
     """Exit status, findings that are wrong by check, standard error."""
-    done = system.msam("doctor", "--seconds", "3", "--json", *words, env=env)
+    done = system.msam("doctor", "--seconds", "1", "--json", *words, env=env)
     body = json.loads(done.stdout)
     wrong: dict[str, list[dict[str, Any]]] = {}
     for finding in body["findings"]:

@@ -217,7 +217,7 @@ def sound(store: Path) -> set[str]:
 
 
 def start_trainer(system: System, log: Path) -> subprocess.Popen[bytes]:
-    words = ["trainer", "--once", "--epochs", "2", "--max-seconds", "20", "--margin", "1", "--json"]
+    words = ["trainer", "--once", "--epochs", "2", "--max-seconds", "10", "--margin", "1", "--json"]
     with log.open("wb") as file:
         command = [sys.executable, "-m", "streams.cli", *words]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, env=system.env, cwd=ROOT)

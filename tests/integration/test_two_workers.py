@@ -47,7 +47,11 @@ def stream(
 def test_one_leaves_while_plays_stream(quiet: System) -> None:
     system = quiet
     users = [f"two-{n}" for n in range(USERS)]
-    with system.worker("two-a") as first, system.worker("two-b") as second, Answers(system.config) as answers:
+    with (
+        system.worker("two-a", None) as first,
+        system.worker("two-b", None) as second,
+        Answers(system.config) as answers,
+    ):
         first.wait_ready()
         second.wait_ready()
         answers.wait(system.play((user, system.described[0], 1.0) for user in users), 60)

@@ -188,7 +188,7 @@ def test_witness_partitions_like_java() -> None:
 def test_plays_that_the_consumer_drops_are_read_again(quiet: System) -> None:
     plays = iter(quiet.some_plays("dropped", 20, 600))
     with (
-        quiet.worker("dropping", "plays", "tests.integration.dropping_reader") as worker,
+        quiet.worker("dropping", program="tests.integration.dropping_reader") as worker,
         Answers(quiet.config) as answers,
     ):
         worker.wait_ready()
@@ -207,7 +207,7 @@ def test_plays_in_transactions_are_not_taken_for_missing(quiet: System) -> None:
     producer = Producer({**quiet.config, "transactional.id": "plays", "partitioner": "murmur2_random"})
     producer.init_transactions(30)
     taken = []
-    with quiet.worker("transactions", "plays") as worker, Answers(quiet.config) as answers:
+    with quiet.worker("transactions") as worker, Answers(quiet.config) as answers:
         worker.wait_ready()
         for n, (user, track, at) in enumerate(quiet.some_plays("transacted", 20, 120)):
             producer.begin_transaction()
