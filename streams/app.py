@@ -251,7 +251,7 @@ class StreamApp(faust.App):
                 log.exception("a replay is not swapped in; tried again with the next one")
 
     async def _recovered(self) -> None:
-        """Faust must not be recovering: it would wait for a record in the place of a commit marker of ours."""
+        """Wait until a rebalance is over, the step of it in which Faust would recover tables included."""
         while not self.should_stop and (self.rebalancing or not self._recovery().completed.is_set()):
             await asyncio.sleep(0.05)
 
@@ -363,9 +363,7 @@ class StreamApp(faust.App):
             return None
         for lane in lanes:
             lane.load()
-        erased = [lane.partition for lane in lanes if self.eraser(lane)]
-        if erased:  # the store must stand behind the commit marker too, or Faust waits for a record in its place
-            restore(self.kafka, changelog, erased, self.windows, stop=lambda: self.should_stop)
+            self.eraser(lane)  # of who was forgotten while nobody served the partition
         return lanes
 
     def _places(self) -> dict[TP, int]:

@@ -24,8 +24,8 @@ class Eraser:
         """Whether somebody was forgotten since the partition was looked through."""
         return self._seen.get(partition) != len(self._forgotten)
 
-    def __call__(self, lane: Lane) -> bool:
-        """Delete windows and publish tombstones, in one transaction of the lane; whether there were any. Blocking."""
+    def __call__(self, lane: Lane) -> None:
+        """Delete windows and publish tombstones, in one transaction of the lane. Blocking."""
         count = len(self._forgotten)
         keys = self._windows.keys(lane.partition) if count else iter(())
         gone = [key for key in keys if key != MARK_KEY and owner(key).decode("utf-8", "replace") in self._forgotten]
@@ -35,7 +35,6 @@ class Eraser:
             lane.commit(tombstones, dict.fromkeys(gone), lane.mark)
             log.info("partition %d: %d listeners erased", lane.partition, len(users))
         self._seen[lane.partition] = count
-        return bool(gone)
 
 
 def owner(key: bytes) -> bytes:

@@ -23,8 +23,9 @@ SHARED = ("operated", "system")
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell the processes of a run what belongs together: what shares a system, else what stands in a file."""
-    fixtures = getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
+    if item.get_closest_marker("xdist_group") is None:
+        fixtures = getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,9 @@ from tests.integration.system import START, System
 from tests.integration.taps import Answers, Place
 from tests.integration.workers import ROOT, Worker
 
+# With a system of their own: they take as long as all others that share one.
+pytestmark = pytest.mark.xdist_group("models")
+
 Tensors = dict[str, torch.Tensor]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -21,6 +22,8 @@ from streams.topics import MODEL_VERSIONS
 from tests.integration.system import START, System
 from tests.integration.taps import Answers, Place
 from tests.integration.workers import ROOT
+
+pytestmark = pytest.mark.xdist_group("models")  # see test_models.py
 
 USERS, PLAYS = 40, 400
 
