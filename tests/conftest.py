@@ -19,13 +19,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Systems that take most of a minute to make: the tests of one are run by one process, one after the other.
 SHARED = ("operated", "system")
+#: What takes longest begins first: the others fill up the time of the processes that are free.
+LONGEST = ("models", "operated", "system", "integration/test_demo", "integration/test_security")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell the processes of a run what belongs together: what shares a system, else what stands in a file."""
     if item.get_closest_marker("xdist_group") is None:
-        fixtures = getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), item.path.stem)))
+        fixtures, file = getattr(item, "fixturenames", ()), f"{item.path.parent.name}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(next((name for name in SHARED if name in fixtures), file)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first, and leave everything else as it is."""
+    items.sort(key=lambda item: LONGEST.index(group) if (group := group_of(item)) in LONGEST else len(LONGEST))
+
+
+def group_of(item: pytest.Item) -> str:
+    """What the test belongs to."""
+    mark = item.get_closest_marker("xdist_group")
+    assert mark is not None
+    return str(mark.args[0])
 
 
 @pytest.fixture(scope="session")
