@@ -372,7 +372,7 @@ class Pipeline:
                 going = [*self._inferring, *([one] if (one := self._committing.get(partition)) else [])]
                 await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
             lane = self._lanes.get(partition)
-            if lane is expected and partition not in self.lost:
+            if lane is expected and partition in self._pending and partition not in self.lost:  # nor is it settled
                 self._committing[partition] = asyncio.ensure_future(self._alone(lane, work))
                 await self._committing[partition]
         finally:

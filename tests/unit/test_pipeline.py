@@ -217,7 +217,7 @@ def test_a_lane_has_one_transaction_at_a_time_and_the_others_go_on() -> None:
         slow, quick = bench.lanes
         slow.gate.clear()
         bench.start()
-        first, second = events(0, *range(20)), events(1, *range(10))
+        first, second = events(0, *range(40)), events(1, *range(10))
         await bench.put(*first, *second)
         await until(lambda: quick.mark == 9)
         await settled()
@@ -226,9 +226,9 @@ def test_a_lane_has_one_transaction_at_a_time_and_the_others_go_on() -> None:
         taken = [offset for some in bench.step.batches for partition, offset in some if partition == 0]
         assert taken == list(range(len(taken)))
         slow.gate.set()
-        await until(lambda: slow.mark == 19)
+        await until(lambda: slow.mark == 39)
         assert len(taken) <= len(slow.commits[0]) + 3 * 4, "what is in flight, and three batches that wait for it"
-        assert slow.offsets == list(range(20)) and slow.most_inside == 1
+        assert slow.offsets == list(range(40)) and slow.most_inside == 1
         assert slow.commits[1] == taken[len(slow.commits[0]) :], "what waited shares one transaction"
 
     run(test, lambda: Bench(partitions=2, batch=4))
@@ -547,8 +547,10 @@ def test_a_settled_pipeline_takes_nothing_more_and_still_knows_its_marks() -> No
         bench.lanes[0].gate.set()
         await asyncio.wait_for(settling, 5)
         await bench.put(*events(0, 2, 3))
+        worked: list[Lane] = []
+        await bench.pipeline.exclusively(cast(Lane, bench.lanes[0]), worked.append)
         await settled()
-        assert bench.lanes[0].offsets == [0, 1]
+        assert bench.lanes[0].offsets == [0, 1] and not worked
         assert bench.pipeline.marks() == {0: 1}, "what is committed to the group at a worker's end"
 
     run(test)
