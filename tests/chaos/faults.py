@@ -41,6 +41,7 @@ class Field:
     random: random.Random
     driver: int  # its process id
     no_small_disk: str | None  # why slot 1 has no small disk of its own
+    no_slow_disks: str | None  # why disks cannot be made slow
 
     def settled(self, timeout: float = PATIENCE) -> float:
         """Wait until slots 0 and 1 have workers that serve and nearly everything is answered; the seconds it took.
@@ -217,6 +218,24 @@ def disk_full(field: Field) -> Found:
     return {"verified": stopped, "recovery_s": field.recovery(since, mark, mine)}
 
 
+def disk_slow(field: Field) -> Found:
+    """Every write and sync of a worker's tables, or of the broker's log, waits; for some seconds."""
+    if field.no_slow_disks is not None:
+        return {"skipped": f"no slow disk: {field.no_slow_disks}"}
+    victim = field.victim()
+    whose, disk, ms = field.random.choice([("worker", victim.disk, 300), ("broker", field.broker.data_dir, 30)])
+    slow = disk / "slow"
+    since, mark, mine = time.monotonic(), field.observer.mark(), victim.partitions()
+    slow.write_text(f"{ms:03}")
+    try:
+        time.sleep(field.random.uniform(4, 10))
+        waited = slow.stat().st_size - 3
+        seconds = field.recovery(since, mark, mine)
+    finally:
+        slow.unlink()
+    return {"verified": waited > 0, "disk": whose, "writes_delayed": waited, "recovery_s": seconds}
+
+
 FAULTS: dict[str, Callable[[Field], Found]] = {
     "kill": kill,
     "zombie": zombie,
@@ -226,4 +245,5 @@ FAULTS: dict[str, Callable[[Field], Found]] = {
     "cut": cut,
     "silence": silence,
     "disk_full": disk_full,
+    "disk_slow": disk_slow,
 }

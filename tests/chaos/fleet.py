@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.chaos.base import environment
@@ -22,7 +22,7 @@ class Slot:
         self.disk = home / f"disk-{number}"
         self.disk.mkdir()
         self._log = home / f"worker-{number}.log"
-        self._env = environment(f"127.0.0.1:{proxy.port}", home / "home", models)
+        self._home, self._models = home / "home", models
         self.worker: Worker | None = None
         self.crashes = 0  # processes that ended by themselves
 
@@ -35,7 +35,8 @@ class Slot:
     def start(self) -> Worker:
         """Start a worker; does not wait for it."""
         assert self.worker is None, f"a worker runs in slot {self.number}"
-        self.worker = Worker(self.disk / "state", self._log, self._env, ["--roles", "plays"])
+        env = environment(f"127.0.0.1:{self.proxy.port}", self._home, self._models)
+        self.worker = Worker(self.disk / "state", self._log, env, ["--roles", "plays"])
         return self.worker
 
     def kill(self) -> None:
@@ -90,3 +91,26 @@ def small_disk(folder: Path, megabytes: int = 96) -> Iterator[str | None]:
     finally:
         if refused is None:
             subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def slow_disks(folders: Sequence[Path], library: Path) -> Iterator[str | None]:
+    """Processes started in this block can be made to wait for their disks; yields why not where nothing compiles C.
+
+    `library` is made from slow_disk.c, which says how.
+    """
+    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(Path(__file__).with_name("slow_disk.c"))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        refused = done.stderr.strip() if done.returncode else None
+    except OSError as error:
+        refused = str(error)
+    mine = {"LD_PRELOAD": str(library), "SLOW_DISKS": ":".join(map(str, folders))}
+    if refused is None:
+        os.environ.update(mine)
+    try:
+        yield refused
+    finally:
+        if refused is None:
+            for name in mine:
+                del os.environ[name]

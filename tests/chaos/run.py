@@ -23,7 +23,7 @@ from streams.broker_process import free_port
 from streams.local_kafka import LocalKafka
 from tests.chaos.base import copied, options, prepared
 from tests.chaos.faults import FAULTS, PATIENCE, Field
-from tests.chaos.fleet import Slot, small_disk
+from tests.chaos.fleet import Slot, slow_disks, small_disk
 from tests.chaos.observer import Observer
 from tests.chaos.proxy import Proxy
 from tests.recompute_windows import Logs, judge, read_logs
@@ -87,8 +87,9 @@ def run(
     slots = [Slot(number, home, base / "models", proxy) for number, proxy in enumerate(proxies)]
     events: list[dict[str, Any]] = []
     with (
+        slow_disks([home / "kafka", *(slot.disk for slot in slots)], home / "slow_disk.so") as never_slow,
         LocalKafka(copied(base, home), port=port, heap="384m", behind_proxies=ports) as broker,
-        small_disk(slots[1].disk) as refused,
+        small_disk(slots[1].disk) as never_full,
         Observer({"bootstrap.servers": broker.bootstrap}, PARTITIONS) as observer,
     ):
         before = sum(observer.mark().values())
@@ -98,7 +99,7 @@ def run(
             for slot in slots[:2]:
                 slot.running.wait_ready(PATIENCE)
             with driving(broker.bootstrap, base, rate, seed, home / "driver.log") as driver:
-                field = Field(slots, broker, observer, random.Random(seed), driver.pid, refused)
+                field = Field(slots, broker, observer, random.Random(seed), driver.pid, never_full, never_slow)
                 time.sleep(2)
                 for event in inject(field, faults, began + 60 * minutes):
                     events.append(event)
