@@ -2,19 +2,23 @@
 
     python benchmarks/branches.py [--seeds 3] [--worlds all,no-audio] [--new 0.3] [--out results.json]
 
-A world states what taste depends on; without audio or text the model never sees them (nor do the factors see the tags),
-without time the plays of a window stand in the order of the catalogue, without attention every weight is the same.
-HR@20 over the whole catalogue, cold tracks included; differences are paired on the same plays, over sessions.
+A world states what taste depends on: on all, or on all but one thing, of which the model is then rid. Without audio or
+text the model never sees them (nor do the factors see the tags), without time the plays of a window stand in the order
+of the catalogue, without attention every weight is the same. HR@20 over the whole catalogue, cold tracks included;
+differences are paired on the same plays.
 """
 
 import argparse
 import csv
+import multiprocessing
+import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -35,13 +39,12 @@ BRANCHES = ("audio", "text", "time", "attention")
 WORLDS = {
     "all": (Shares(audio=0.4, text=0.2, artist=0.0, time=0.4, popularity=0.0), True),
     "no-audio": (Shares(audio=0.0, text=0.5, artist=0.0, time=0.5, popularity=0.0), False),
-    "no-text": (Shares(audio=0.5, text=0.0, artist=0.0, time=0.5, popularity=0.0), True),
+    "no-text": (Shares(audio=0.7, text=0.0, artist=0.0, time=0.0, popularity=0.3), True),  # time is likeness of styles
     "no-time": (Shares(audio=0.7, text=0.3, artist=0.0, time=0.0, popularity=0.0), True),
     "no-attention": (Shares(audio=0.0, text=0.0, artist=0.5, time=0.0, popularity=0.5), False),
 }
-"""World -> what taste depends on, and whether every listener heeds one property of sound alone."""
-SHARPNESS = 1.5
-"""How much liking decides: with the default of 2.5 every listener's few favourites are learned without any content."""
+"""World -> what taste depends on, and whether every listener heeds one property of sound alone. In all of them sound
+and words are apart: a sound that gives a style away has a use even where nobody listens for it."""
 TRAINING = TrainConfig(epochs=12, learning_rate=3e-3, patience=2, max_holdout=1000)
 
 
@@ -81,17 +84,24 @@ def sounding(data: Listening, audio: torch.Tensor, mask: torch.Tensor) -> Listen
     return replace(data, content=replace(data.content, tracks=tracks))
 
 
-def data_of(config: SimulationConfig, say: Any) -> dict[str, Listening]:
-    """What the model sees without each branch."""
+def data_of(config: SimulationConfig, branches: Sequence[str]) -> dict[str, Listening]:
+    """What the model sees with all ("") and without each branch."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         simulate(config, folder)
-        whole, mute = (prepare(make(folder), "track", dim=DIM, say=say) for make in (worded, wordless))
-    audio, mask = whole.content.tracks.audio, whole.content.tracks.audio_mask
-    silent = sounding(whole, torch.zeros_like(audio), torch.zeros_like(mask))
-    seen = {"": whole, "time": whole, "attention": whole, "text": sounding(mute, audio, mask), "audio": silent}
+        whole = prepare(worded(folder), "track", dim=DIM, say=quiet)
+        seen = {"": whole, **dict.fromkeys(branches, whole)}
+        audio, mask = whole.content.tracks.audio, whole.content.tracks.audio_mask
+        if "audio" in branches:
+            seen["audio"] = sounding(whole, torch.zeros_like(audio), torch.zeros_like(mask))
+        if "text" in branches:
+            seen["text"] = sounding(prepare(wordless(folder), "track", dim=DIM, say=quiet), audio, mask)
     return {without: replace(data, content=replace(data.content, model=replace(data.content.model, hidden=DIM)))
             for without, data in seen.items()}  # fmt: skip
+
+
+def quiet(text: str) -> None:
+    """What a step in a crowd of processes has to say."""
 
 
 def cold_ranks(data: Listening) -> np.ndarray:
@@ -108,34 +118,50 @@ def hit(ranks: np.ndarray) -> np.ndarray:
     return (ranks <= 20).astype(np.float64)
 
 
-def world(name: str, seeds: int, sizes: Mapping[str, Any], say: Any) -> dict[str, Any]:
-    """HR@20 with all branches and what each of them adds, over seeds of the world and of the training."""
+class Found(NamedTuple):
+    """What one seed of a world showed: HR@20 of each play [T] without each branch ("": with all), and of cold plays."""
+
+    hits: dict[str, np.ndarray]
+    cold: dict[str, np.ndarray]
+    sessions: np.ndarray
+
+
+def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
+    """One seed of a world and of the training."""
+    torch.set_num_threads(1)
     shares, heed = WORLDS[name]
-    hits: dict[str, list[np.ndarray]] = {without: [] for without in ("", *BRANCHES)}
-    cold: dict[str, list[np.ndarray]] = {"msam": [], "within artist": []}
-    sessions: list[np.ndarray] = []
-    for seed in range(seeds):
-        config = SimulationConfig(
-            **sizes, seed=seed, clip_seconds=2.0, shares=shares, sharpness=SHARPNESS, repeat=0.0, heed=heed
-        )
-        seen = data_of(config, lambda text: None)
-        slices = Slices(seen[""], "split")
-        sessions.append(slices.sessions + (max(map(np.max, sessions)) + 1 if sessions else 0))
-        for without, found in hits.items():
-            found.append(hit(run_split(system(without)(TRAINING), seen[without], seed).open_rank))
-            say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {found[-1].mean():.4f}")
-        mask = slices.masks["cold"]
-        cold["msam"].append(hits[""][-1][mask])
-        cold["within artist"].append(hit(cold_ranks(seen[""]))[mask])
-    clusters, full = np.concatenate(sessions), np.concatenate(hits[""])
+    config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed, apart=True)
+    seen = data_of(config, asked(name))
+    hits: dict[str, np.ndarray] = {}
+    for without in ("", *asked(name)):
+        hits[without] = hit(run_split(system(without)(TRAINING), seen[without], seed).open_rank)
+        say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits[without].mean():.4f}")
+    slices = Slices(seen[""], "split")
+    mask = slices.masks["cold"]
+    return Found(hits, {"msam": hits[""][mask], "within artist": hit(cold_ranks(seen[""]))[mask]}, slices.sessions)
+
+
+def asked(world: str) -> tuple[str, ...]:
+    """The branches of which a world tells something: all, or the one that it gives no share."""
+    return BRANCHES if world == "all" else (world.removeprefix("no-"),)
+
+
+def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
+    """What all seeds of a world say: intervals over sessions and, stricter, over seeds."""
+    shares, heed = WORLDS[name]
+    number = np.repeat(np.arange(len(seeds)), [len(f.sessions) for f in seeds])
+    independent = {"sessions": np.concatenate([f.sessions for f in seeds]) + number * 10**6, "seeds": number}
+    full = np.concatenate([f.hits[""] for f in seeds])
+    less = {branch: np.concatenate([f.hits[branch] for f in seeds]) for branch in asked(name)}
+    cold = {of: np.concatenate([f.cold[of] for f in seeds]) for of in seeds[0].cold}
     return {
         "shares": {part: getattr(shares, part) for part in ("audio", "text", "artist", "time", "popularity")},
         "heed": heed,
         "plays": len(full),
         "hr@20": float(full.mean()),
-        "adds": {name: paired(full, np.concatenate(hits[name]), clusters)._asdict() for name in BRANCHES},
-        "cold": {"plays": len(np.concatenate(cold["msam"])),
-                 **{name: float(np.concatenate(found).mean()) for name, found in cold.items()}},
+        "adds": {branch: {over: paired(full, hits, clusters)._asdict() for over, clusters in independent.items()}
+                 for branch, hits in less.items()},
+        "cold": {"plays": len(cold["msam"]), **{of: float(hits.mean()) for of, hits in cold.items()}},
     }  # fmt: skip
 
 
@@ -148,11 +174,16 @@ def main() -> int:
     parser.add_argument("--tracks", type=int, default=400)
     parser.add_argument("--plays", type=int, default=8000)
     parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
+    parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    sizes = {"users": args.users, "tracks": args.tracks, "plays": args.plays, "clips": args.tracks, "new": args.new}
-    result = {name: world(name, args.seeds, sizes, say) for name in args.worlds.split(",")}
+    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness")}
+    sizes["clips"] = args.tracks
+    worlds = args.worlds.split(",")
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        runs = {name: [pool.submit(found_in, name, seed, sizes) for seed in range(args.seeds)] for name in worlds}
+        result = {name: told(name, [run.result() for run in mine]) for name, mine in runs.items()}
     tell(result, args.out)
     return 0
 

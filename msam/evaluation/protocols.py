@@ -9,7 +9,7 @@ import numpy as np
 
 from msam.baselines.contract import Recommender
 from msam.evaluation.measures import Judged, judge, windows_after
-from msam.listening import Integers, Listening
+from msam.listening import History, Integers, Listening
 
 Protocol = Literal["split", "prequential"]
 SHARE = 0.2
@@ -42,23 +42,30 @@ def run_split(system: Recommender, data: Listening, seed: int, progress: Progres
     return Judged.join(parts)
 
 
-def run_prequential(system: Recommender, data: Listening, seed: int, progress: Progress | None = None) -> Judged:
-    """Fit on the first part, then in time order over all users: score a play, then learn from it. All targets count."""
+def run_prequential(
+    system: Recommender, data: Listening, seed: int, progress: Progress | None = None, *, age: int = 1
+) -> Judged:
+    """Fit on the first part, then in time order over all users: score a play, then learn from it. All targets count.
+
+    age: plays that come together before the system is told of them; a user's own are in the histories at once.
+    """
     system.fit(data.first(data.cuts(SHARE)), seed)
     places = targets(data)
     after = windows_after(data, places)
     order = np.argsort(data.times[places], kind="stable")
     parts: list[Judged] = []
+    late: list[tuple[History, int, float]] = []
     for done, row in enumerate(order.tolist(), 1):
+        if len(late) >= age:
+            for play in late:
+                system.update(*play)
+            late.clear()
         history = data.history(int(places[row]))
         parts.append(judge(system.score([history]), system.logits, after[row : row + 1]))
-        system.update(history, int(data.plays[places[row]]), float(data.times[places[row]]))
+        late.append((history, int(data.plays[places[row]]), float(data.times[places[row]])))
         if progress is not None and done % _BATCH == 0:
             progress(done, len(places))
     return Judged.join([parts[place] for place in np.argsort(order).tolist()])
-
-
-RUNNERS = {"split": run_split, "prequential": run_prequential}
 
 
 class Slices:

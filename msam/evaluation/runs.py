@@ -20,16 +20,16 @@ import numpy as np
 from msam.baselines import system
 from msam.evaluation.measures import Judged
 from msam.evaluation.prepare import EvaluationError, Level, Sources
-from msam.evaluation.protocols import RUNNERS, Protocol
+from msam.evaluation.protocols import Protocol, run_prequential, run_split
 from msam.listening import Listening
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever what a run measures does; runs of another format are not taken over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is evaluated. `seed`: of the first run; run r has seed + r."""
+    """What is evaluated. `seed`: of the first run; run r has seed + r. `age`: that of `run_prequential`."""
 
     sources: Sources
     level: Level
@@ -37,6 +37,13 @@ class Plan:
     systems: tuple[str, ...]
     runs: int
     seed: int = 0
+    age: int = 1
+
+    def __post_init__(self) -> None:
+        if self.age != 1 and self.protocol == "split":
+            raise EvaluationError(
+                "--age is of the prequential protocol: under the split nobody learns from what is scored"
+            )
 
     def runs_of(self, name: str) -> range:
         """A system that no seed changes is run once."""
@@ -44,7 +51,7 @@ class Plan:
 
     def fingerprint(self) -> str:
         """What the files of a run depend on beside the system and the run's number."""
-        digest = hashlib.sha256(json.dumps([FORMAT, self.level, self.protocol, self.seed]).encode())
+        digest = hashlib.sha256(json.dumps([FORMAT, self.level, self.protocol, self.seed, self.age]).encode())
         clips = [f"{name} {path.stat().st_size}" for name, path in sorted(self.sources.clips().items())]
         digest.update(json.dumps(clips).encode())
         for path in (self.sources.plays, self.sources.tracks, self.sources.users):
@@ -118,7 +125,10 @@ def _work(name: str, number: int, plan: Plan, folder: Path, fingerprint: str) ->
 def one(data: Listening, name: str, number: int, plan: Plan) -> Run:
     """Fit and score one system with one seed."""
     recommender = system(name)()
-    judged = RUNNERS[plan.protocol](recommender, data, plan.seed + number)
+    if plan.protocol == "split":
+        judged = run_split(recommender, data, plan.seed + number)
+    else:
+        judged = run_prequential(recommender, data, plan.seed + number, age=plan.age)
     told: dict[str, Any] = {key: list(getattr(recommender, key, ())) for key in ("losses", "figures")}
     if hasattr(recommender, "attention") and number == 0:
         places = data.targets(data.cuts(0.2))[:2000]

@@ -182,7 +182,9 @@ def _write(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]] |
 def title(report: Report) -> str:
     """What every table and figure says about where it comes from."""
     plan = report.plan
-    return f"protocol {plan.protocol}, level {plan.level}, {len(report.relevant)} plays scored, up to {plan.runs} runs"
+    age = f", everyone's counts up to {plan.age} plays old" if plan.age > 1 else ""
+    scored = f"{len(report.relevant)} plays scored, up to {plan.runs} runs"
+    return f"protocol {plan.protocol}{age}, level {plan.level}, {scored}"
 
 
 def table_rows(report: Report) -> list[list[str]]:

@@ -56,7 +56,7 @@ def make_world(config: SimulationConfig) -> World:
     # Artists differ in how much they publish, as in life: their tracks follow a geometric-like tail.
     artist = np.sort(rng.choice(artists, count, p=_falling(artists, 0.6)))
     style = 0.75 * artist_style[artist] + 0.25 * _mixtures(rng, count, 0.3)
-    sound = _sound(rng, style)
+    sound = _sound(rng, _others(config, style) if config.apart else style)
     first_in_artist = np.searchsorted(artist, artist)
     album = _codes(artist, (np.arange(count) - first_in_artist) // 6)
     release = _releases(rng, config, album)
@@ -73,7 +73,7 @@ def make_world(config: SimulationConfig) -> World:
         album=album,
         duration=rng.integers(110, 420, count),
         titles=_titles(rng, style),
-        labels=_labels(style, sound, release),
+        labels=_labels(style, sound, release, told=not config.apart),
         artists=_names(rng, artists),
         albums=_titles(rng, style[np.unique(album, return_index=True)[1]]),
         user_style=user_style,
@@ -103,6 +103,11 @@ def _codes(major: Integers, minor: Integers) -> Integers:
 def style_sounds() -> Floats:
     """Middle of each style's sound [S, 5]."""
     return np.array([[np.log2(s.tempo / 120), s.brightness, s.level, s.drums, s.minor] for s in STYLES])
+
+
+def _others(config: SimulationConfig, style: Floats) -> Floats:
+    """The styles of other tracks, by a generator of its own, so that the rest of the world is the same."""
+    return np.random.default_rng([config.seed, 6]).permutation(style)
 
 
 def _sound(rng: np.random.Generator, style: Floats) -> Floats:
@@ -144,17 +149,18 @@ def _titles(rng: np.random.Generator, style: Floats) -> tuple[str, ...]:
     return tuple(titles)
 
 
-def _labels(style: Floats, sound: Floats, release: Integers) -> tuple[tuple[str, ...], ...]:
-    """Names of the styles above a quarter, the main style's tags, words for the sound, the decade."""
+def _labels(style: Floats, sound: Floats, release: Integers, told: bool) -> tuple[tuple[str, ...], ...]:
+    """Names of the styles above a quarter, the main style's tags, words for the sound (where `told`), the decade."""
     labels = []
     for mixture, (tempo, brightness, level, drums, minor), moment in zip(style, sound, release, strict=True):
         main = STYLES[int(np.argmax(mixture))]
         found = [main.name, *(s.name for s, part in zip(STYLES, mixture, strict=True) if part > 0.25)]
         found += main.tags[: 1 + int(mixture.max() * 2)]
-        found += ["fast"] if tempo > 0.15 else ["slow"] if tempo < -0.4 else []
-        found += ["bright"] if brightness > 0.7 else ["dark"] if brightness < 0.3 and minor > 0.5 else []
-        found += ["loud"] if level > 0.85 else ["quiet"] if level < 0.3 else []
-        found += ["percussive"] if drums > 0.8 else []
+        if told:
+            found += ["fast"] if tempo > 0.15 else ["slow"] if tempo < -0.4 else []
+            found += ["bright"] if brightness > 0.7 else ["dark"] if brightness < 0.3 and minor > 0.5 else []
+            found += ["loud"] if level > 0.85 else ["quiet"] if level < 0.3 else []
+            found += ["percussive"] if drums > 0.8 else []
         labels.append(tuple(dict.fromkeys([*found, f"{year(int(moment)) // 10 * 10}s"])))
     return tuple(labels)
 

@@ -28,6 +28,7 @@ def evaluate(
     systems: Annotated[str, typer.Option(help="Names with commas between; default: all but ablations.")] = "",
     runs: Annotated[int, typer.Option(min=1, help="Seeds of every system that a seed changes.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
+    age: Annotated[int, typer.Option(min=1, help="Prequential: plays until everyone's counts are refreshed.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; default: one a core.")] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -39,7 +40,7 @@ def evaluate(
     names = tuple(dict.fromkeys(name.strip() for name in systems.split(",") if name.strip()))
     left_out = [] if names else [name for name in SYSTEMS if not able(name)]
     names = names or tuple(name for name in SYSTEMS if name not in (*ABLATIONS, *left_out))
-    plan = Plan(Sources(plays, tracks, users, audio), level, protocol, names, runs, seed)
+    plan = Plan(Sources(plays, tracks, users, audio), level, protocol, names, runs, seed, age)
     started = time.monotonic()
 
     def say(text: str) -> None:

@@ -21,6 +21,7 @@ def simulate(
         typer.Option(help="Parts of liking, as audio=0.5,text=0.3,time=0.2; there are artist and popularity, too."),
     ] = None,
     heed: Annotated[bool, typer.Option("--heed", help="Every listener heeds one property of sound alone.")] = False,
+    apart: Annotated[bool, typer.Option("--apart", help="Sound and words tell nothing of each other.")] = False,
     repeat: Annotated[float, typer.Option(help="Probability of a play of the listener's own last ones.")] = 0.25,
     new: Annotated[float, typer.Option(help="Share of the tracks that is released during the plays.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -43,6 +44,7 @@ def simulate(
         repeat=repeat,
         new=new,
         heed=heed,
+        apart=apart,
     )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -76,6 +76,8 @@ def test_prequential_learns_a_play_once_it_is_scored() -> None:
     assert found.rank.tolist()[0] > 2  # z after y: never met
     assert found.rank.tolist()[3] == 1  # w after z: learned two plays before
     assert run_split(Markov(), data, 0).rank.tolist()[3] == np.inf
+    assert run_prequential(Markov(), data, 0, age=3).rank.tolist()[3] == 1  # the three before come in together
+    assert run_prequential(Markov(), data, 0, age=4).rank.tolist()[3] > 2
 
 
 def test_slices_part_the_plays() -> None:

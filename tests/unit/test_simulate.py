@@ -15,7 +15,7 @@ from msam.simulate import Shares, SimulationConfig, SimulationError, World, clip
 from msam.simulate.listening import base_liking
 from msam.simulate.sound import RATE
 from msam.simulate.styles import STYLES
-from msam.simulate.world import START
+from msam.simulate.world import START, style_sounds
 
 SMALL = SimulationConfig(users=8, tracks=60, plays=500, seed=3, clips=6, clip_seconds=1.5)
 
@@ -147,6 +147,22 @@ def test_each_listener_heeds_one_property_of_sound(world: World) -> None:
     assert heeding.titles == world.titles
 
 
+def test_sound_and_words_can_be_apart(world: World) -> None:
+    apart = make_world(SimulationConfig(apart=True))
+    for name in ("style", "release", "popularity", "user_style", "user_artist"):
+        assert (getattr(apart, name) == getattr(world, name)).all(), name
+    assert apart.titles == world.titles
+
+    def likeness(of: World) -> float:
+        """Correlation of a track's brightness and what its styles make one expect."""
+        return float(np.corrcoef(of.sound[:, 1], of.style @ style_sounds()[:, 1])[0, 1])
+
+    assert likeness(world) > 0.5 > 0.2 > abs(likeness(apart))
+    words = {"fast", "slow", "bright", "dark", "loud", "quiet", "percussive"}
+    assert words & {label for labels in world.labels for label in labels}
+    assert not words & {label for labels in apart.labels for label in labels}
+
+
 def test_shares_are_read() -> None:
     assert Shares.parse("audio=0.6, time=0.4") == Shares(0.6, 0.0, 0.0, 0.4, 0.0)
     for text, message in (("audio", "not a share"), ("audio=x", "not a share"), ("mood=1", "called mood")):
@@ -207,10 +223,11 @@ def test_command(tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "out": str(tmp_path / "s"), "users": 3, "tracks": 10, "plays": 20, "clips": 2, "seed": 0,
     }  # fmt: skip
-    knobs = ["--shares", "audio=0.7,time=0.3", "--heed", "--repeat", "0", "--new", "0.3"]
+    knobs = ["--shares", "audio=0.7,time=0.3", "--heed", "--apart", "--repeat", "0", "--new", "0.3"]
     assert CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "k"), *arguments, *knobs]).exit_code == 0
     told = json.loads((tmp_path / "k" / "simulation.json").read_text())["parameters"]
     assert (told["shares"]["audio"], told["shares"]["text"], told["heed"], told["new"]) == (0.7, 0.0, True, 0.3)
+    assert told["apart"]
     again = CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "s"), *arguments])
     assert again.exit_code == 0 and "simulated: 3 users" in again.stdout
     assert CliRunner().invoke(app, ["simulate"]).exit_code == 2
