@@ -43,8 +43,7 @@ WORLDS = {
     "no-time": (Shares(audio=0.7, text=0.3, artist=0.0, time=0.0, popularity=0.0), True),
     "no-attention": (Shares(audio=0.0, text=0.0, artist=0.5, time=0.0, popularity=0.5), False),
 }
-"""World -> what taste depends on, and whether every listener heeds one property of sound alone. In all of them sound
-and words are apart: a sound that gives a style away has a use even where nobody listens for it."""
+"""World -> what taste depends on, and whether every listener heeds one property of sound alone."""
 TRAINING = TrainConfig(epochs=12, learning_rate=3e-3, patience=2, max_holdout=1000)
 
 
@@ -130,7 +129,7 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
     """One seed of a world and of the training."""
     torch.set_num_threads(1)
     shares, heed = WORLDS[name]
-    config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed, apart=True)
+    config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed)
     seen = data_of(config, asked(name))
     hits: dict[str, np.ndarray] = {}
     for without in ("", *asked(name)):
@@ -174,11 +173,12 @@ def main() -> int:
     parser.add_argument("--tracks", type=int, default=400)
     parser.add_argument("--plays", type=int, default=8000)
     parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
+    parser.add_argument("--apart", action="store_true", help="sound and words tell nothing of each other")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness")}
+    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness", "apart")}
     sizes["clips"] = args.tracks
     worlds = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
