@@ -179,4 +179,5 @@ class Sender:
         places, refused = [self._places[n] for n in sorted(self._places)], self._refused
         self._places, self._refused = {}, []
         assert not refused, refused
+        assert len(set(places)) == len(places), "two records were told the same place: one is not in the log"
         return places
