@@ -29,3 +29,10 @@ def test_a_dropped_and_a_doubled_play_are_seen() -> None:
     found = judge(appended, arrived, answers | {second: 2}, [(4.0, 5.0)])
     assert (found["ok"], found["dropped"], found["duplicates"]) == (False, 1, 1)
     assert not judge(appended, arrived, dict.fromkeys(appended, 1), [])["ok"], "without a swap nothing is shown"
+
+
+def test_delays_of_a_queue_say_nothing() -> None:
+    appended, _ = figures(20.0)
+    late = {place: at + 2.0 for place, at in appended.items()}
+    found = judge(appended, late, dict.fromkeys(appended, 1), [(4.0, 5.0)])
+    assert (found["ok"], found["kept_up"], found["p99_ratio"], found["dropped"]) == (False, False, 1.0, 0)
