@@ -174,11 +174,12 @@ def main() -> int:
     parser.add_argument("--plays", type=int, default=8000)
     parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
     parser.add_argument("--apart", action="store_true", help="sound and words tell nothing of each other")
+    parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness", "apart")}
+    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once")}
     sizes["clips"] = args.tracks
     worlds = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:

@@ -55,7 +55,8 @@ class SimulationConfig:
     `sharpness`: how much liking decides (0 = chance); `repeat`: probability that a play comes from the listener's own
     last plays; `new`: share of tracks released during the plays; `days`: span of the plays; `heed`: every listener
     heeds one property of sound alone, another one each, so that it pays to attend to it and to no other; `apart`: sound
-    and words tell nothing of each other (by default a track sounds like its styles, and its tags say how it sounds).
+    and words tell nothing of each other (by default a track sounds like its styles, and its tags say how it sounds);
+    `once`: nobody plays a track again but by `repeat`, so that a favourite of the past says nothing.
     """
 
     users: int = 40
@@ -71,6 +72,7 @@ class SimulationConfig:
     days: float = 120.0
     heed: bool = False
     apart: bool = False
+    once: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("users", 1), ("tracks", 2), ("plays", 1), ("clips", 0), ("seed", 0)):

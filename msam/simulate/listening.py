@@ -83,6 +83,7 @@ def _choices(
     weight = np.sqrt(config.shares.time)
     mood = np.zeros(world.style.shape[1])
     chosen = np.empty(len(moments), dtype=np.int64)
+    heard = np.zeros(len(world.style), dtype=np.bool_)  # with `once` alone
     draws = rng.random((len(moments), 2))
     for place, moment in enumerate(moments):
         if place and draws[place, 0] < config.repeat:
@@ -90,9 +91,14 @@ def _choices(
         else:
             now = world.style @ mood
             now = (now - now.mean()) / max(float(now.std()), 1e-9)
-            score = np.where(world.release <= moment, config.sharpness * (liking + weight * now), _NOT_YET)
+            free = (world.release <= moment) & ~heard
+            if not free.any():  # every track was played: from the beginning
+                heard[:] = False
+                free = world.release <= moment
+            score = np.where(free, config.sharpness * (liking + weight * now), _NOT_YET)
             track = _draw(score, draws[place, 1])
         chosen[place] = track
+        heard[track] = config.once
         mood = MEMORY * mood + (1 - MEMORY) * world.style[track]
     return chosen
 

@@ -22,6 +22,7 @@ def simulate(
     ] = None,
     heed: Annotated[bool, typer.Option("--heed", help="Every listener heeds one property of sound alone.")] = False,
     apart: Annotated[bool, typer.Option("--apart", help="Sound and words tell nothing of each other.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Nobody plays a track again but by --repeat.")] = False,
     repeat: Annotated[float, typer.Option(help="Probability of a play of the listener's own last ones.")] = 0.25,
     new: Annotated[float, typer.Option(help="Share of the tracks that is released during the plays.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -45,6 +46,7 @@ def simulate(
         new=new,
         heed=heed,
         apart=apart,
+        once=once,
     )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -163,6 +163,16 @@ def test_sound_and_words_can_be_apart(world: World) -> None:
     assert not words & {label for labels in apart.labels for label in labels}
 
 
+def test_a_track_once_per_listener(world: World) -> None:
+    config = SimulationConfig(repeat=0.0, once=True, tracks=1000, plays=4000)
+    plays = listen(make_world(config), config)
+    pairs = set(zip(plays.user.tolist(), plays.track.tolist(), strict=True))
+    busiest = np.bincount(plays.user).max()
+    assert busiest < config.tracks and len(pairs) == 4000
+    few = SimulationConfig(users=1, tracks=10, plays=25, new=0.0, clips=0, repeat=0.0, once=True)
+    assert sorted(np.bincount(listen(make_world(few), few).track).tolist()) == [2] * 5 + [3] * 5
+
+
 def test_shares_are_read() -> None:
     assert Shares.parse("audio=0.6, time=0.4") == Shares(0.6, 0.0, 0.0, 0.4, 0.0)
     for text, message in (("audio", "not a share"), ("audio=x", "not a share"), ("mood=1", "called mood")):
