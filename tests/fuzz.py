@@ -55,6 +55,8 @@ class Counter:
             chosen(seed(number)(test))(**given)
         finally:
             test.hypothesis.inner_test = inner
+            # One property is run for several records, and hypothesis takes no function's settings twice.
+            vars(test).pop("_hypothesis_internal_settings_applied", None)
 
 
 def main() -> None:
