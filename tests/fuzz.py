@@ -71,7 +71,7 @@ def main() -> None:
     for test, given in targets():
         counter.run(test, each, wanted.seed, given)
     in_codecs = counter.cases
-    while counter.cases < wanted.cases:  # some properties of the codecs run out of different cases
+    while not turn or counter.cases < wanted.cases:  # some properties of the codecs run out of different cases
         turn += 1
         counter.run(step.test_every_record_has_one_answer, through_model, wanted.seed + turn, {})
     step.service().watch.stop()
