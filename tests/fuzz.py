@@ -51,12 +51,12 @@ class Counter:
         inner = test.hypothesis.inner_test
         test.hypothesis.inner_test = self.counted(inner)
         chosen = settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        # One property is run for several records, or has settings as a test: hypothesis takes no settings twice.
+        vars(test).pop("_hypothesis_internal_settings_applied", None)
         try:
             chosen(seed(number)(test))(**given)
         finally:
             test.hypothesis.inner_test = inner
-            # One property is run for several records, and hypothesis takes no function's settings twice.
-            vars(test).pop("_hypothesis_internal_settings_applied", None)
 
 
 def main() -> None:

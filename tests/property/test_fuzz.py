@@ -1,7 +1,7 @@
 """`make fuzz` runs what it says: every property for every record, counted; a failure is not passed over."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import Counter, targets
@@ -16,6 +16,7 @@ def test_every_property_is_run_for_every_record() -> None:
 
 
 def test_a_failure_ends_it() -> None:
+    @settings(max_examples=1)
     @given(n=st.integers(0, 100))
     def small(n: int) -> None:
         assert n < 50
