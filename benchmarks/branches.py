@@ -175,7 +175,9 @@ def main() -> int:
     parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
     parser.add_argument("--apart", action="store_true", help="sound and words tell nothing of each other")
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
-    parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
+    parser.add_argument(
+        "--sharpness", type=float, default=1.5, help="at 2.5 few favourites are learned without content"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -91,10 +91,11 @@ def _choices(
         else:
             now = world.style @ mood
             now = (now - now.mean()) / max(float(now.std()), 1e-9)
-            free = (world.release <= moment) & ~heard
+            released = world.release <= moment
+            free = released & ~heard
             if not free.any():  # every track was played: from the beginning
                 heard[:] = False
-                free = world.release <= moment
+                free = released
             score = np.where(free, config.sharpness * (liking + weight * now), _NOT_YET)
             track = _draw(score, draws[place, 1])
         chosen[place] = track

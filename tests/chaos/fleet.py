@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.chaos.base import environment
 from tests.chaos.proxy import Proxy
@@ -80,12 +81,7 @@ class Slot:
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int = 96) -> Iterator[str | None]:
     """A file system of that size over a slot's folder; yields why not where this machine does not permit it."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        refused = done.stderr.strip() if done.returncode else None
-    except OSError as error:
-        refused = str(error)
+    refused = _refusal(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)])
     try:
         yield refused
     finally:
@@ -99,18 +95,17 @@ def slow_disks(folders: Sequence[Path], library: Path) -> Iterator[str | None]:
 
     `library` is made from slow_disk.c, which says how.
     """
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(Path(__file__).with_name("slow_disk.c"))]
+    source = str(Path(__file__).with_name("slow_disk.c"))
+    refused = _refusal(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), source])
+    slow = {"LD_PRELOAD": str(library), "SLOW_DISKS": ":".join(map(str, folders))}
+    with patch.dict(os.environ, {} if refused else slow):
+        yield refused
+
+
+def _refusal(command: Sequence[str]) -> str | None:
+    """Run a command; why it failed, None where it did not."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        refused = done.stderr.strip() if done.returncode else None
     except OSError as error:
-        refused = str(error)
-    mine = {"LD_PRELOAD": str(library), "SLOW_DISKS": ":".join(map(str, folders))}
-    if refused is None:
-        os.environ.update(mine)
-    try:
-        yield refused
-    finally:
-        if refused is None:
-            for name in mine:
-                del os.environ[name]
+        return str(error)
+    return (done.stderr.strip() or f"{command[0]} ended with {done.returncode}") if done.returncode else None

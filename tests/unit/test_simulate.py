@@ -163,7 +163,7 @@ def test_sound_and_words_can_be_apart(world: World) -> None:
     assert not words & {label for labels in apart.labels for label in labels}
 
 
-def test_a_track_once_per_listener(world: World) -> None:
+def test_a_track_once_per_listener() -> None:
     config = SimulationConfig(repeat=0.0, once=True, tracks=1000, plays=4000)
     plays = listen(make_world(config), config)
     pairs = set(zip(plays.user.tolist(), plays.track.tolist(), strict=True))
