@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test fuzz check chaos chaos-test soak swap format lock clean
+.PHONY: help setup demo test fuzz check chaos soak swap format lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -55,9 +55,6 @@ soak: MINUTES = 60
 RATE ?= 500
 swap: RATE = 1000
 SWAPS ?= 20
-
-chaos-test: setup ## A short chaos, then its log falsified: the witness must see it.
-	$(BIN)/python -m pytest tests/chaos
 
 chaos: setup ## Kill workers and the broker, cut lines, fill disks while plays go in, and judge the log: chaos-report.json.
 	$(BIN)/python -m tests.chaos.run --kills $(KILLS) --each $(EACH) --seed $(SEED) --minutes $(MINUTES)

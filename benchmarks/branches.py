@@ -1,6 +1,6 @@
 """Does each branch of MSAM earn its keep? Simulated data of known truth, the model with and without a branch.
 
-    python benchmarks/branches.py [--seeds 3] [--worlds all,no-audio] [--new 0.3] [--out results.json]
+    python benchmarks/branches.py [--seeds 4] [--worlds all,no-audio] [--out results.json]
 
 A world states what taste depends on: on all, or on all but one thing, of which the model is then rid. Without audio or
 text the model never sees them (nor do the factors see the tags), without time the plays of a window stand in the order
@@ -37,10 +37,10 @@ from msam.simulate import Shares, SimulationConfig, simulate
 DIM = 32
 BRANCHES = ("audio", "text", "time", "attention")
 WORLDS = {
-    "all": (Shares(audio=0.4, text=0.2, artist=0.0, time=0.4, popularity=0.0), True),
-    "no-audio": (Shares(audio=0.0, text=0.5, artist=0.0, time=0.5, popularity=0.0), False),
+    "all": (Shares(audio=0.4, text=0.4, artist=0.0, time=0.2, popularity=0.0), True),
+    "no-audio": (Shares(audio=0.0, text=0.6, artist=0.0, time=0.4, popularity=0.0), False),
     "no-text": (Shares(audio=0.7, text=0.0, artist=0.0, time=0.0, popularity=0.3), True),  # time is likeness of styles
-    "no-time": (Shares(audio=0.7, text=0.3, artist=0.0, time=0.0, popularity=0.0), True),
+    "no-time": (Shares(audio=0.5, text=0.5, artist=0.0, time=0.0, popularity=0.0), True),
     "no-attention": (Shares(audio=0.0, text=0.0, artist=0.5, time=0.0, popularity=0.5), False),
 }
 """World -> what taste depends on, and whether every listener heeds one property of sound alone."""
@@ -167,21 +167,24 @@ def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
 def main() -> int:
     """Run the worlds and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--worlds", default=",".join(WORLDS))
-    parser.add_argument("--users", type=int, default=60)
-    parser.add_argument("--tracks", type=int, default=400)
-    parser.add_argument("--plays", type=int, default=8000)
-    parser.add_argument("--new", type=float, default=0.1, help="share of the tracks that is released during the plays")
-    parser.add_argument("--apart", action="store_true", help="sound and words tell nothing of each other")
-    parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
-    parser.add_argument(
-        "--sharpness", type=float, default=1.5, help="at 2.5 few favourites are learned without content"
-    )
+    parser.add_argument("--users", type=int, default=300)
+    parser.add_argument("--tracks", type=int, default=2000)
+    parser.add_argument("--plays", type=int, default=9000)
+    parser.add_argument("--new", type=float, default=0.3, help="share of the tracks that is released during the plays")
+    switch = {"action": argparse.BooleanOptionalAction, "default": True}
+    parser.add_argument("--apart", **switch, help="sound and words tell nothing of each other")
+    parser.add_argument("--coherence", type=float, default=0.0, help="how much of a track's style is its artist's")
+    parser.add_argument("--once", **switch, help="nobody plays a track twice")
+    parser.add_argument("--sharpness", type=float, default=2.0, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    sizes = {name: getattr(args, name) for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once")}
+    sizes = {
+        name: getattr(args, name)
+        for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once", "coherence")
+    }
     sizes["clips"] = args.tracks
     worlds = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from msam.network.inference import encode_tracks
+from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
 from msam.sequences import Dataset, Integers
 
@@ -58,8 +58,7 @@ def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: I
     some = positions[torch.linspace(0, len(positions) - 1, min(len(positions), _MOST)).long().numpy()]
     model.eval()
     model.cold_scale.fill_(1.0)
-    side = encode_tracks(model, data.tracks, batch=256)
-    rows = model.rows(side, index)
+    side, rows, _ = encode_catalogue(model, data.tracks, index, batch=256)
     window = torch.from_numpy(data.windows(some, model.config.window))
     users = model.encode_users(data.users).select(torch.from_numpy(data.owner(some)))
     logits = model.logits(model(side, window, users), rows, window)

@@ -85,14 +85,20 @@ class CountsConfig:
             raise ConfigError(f"CountsConfig: {error}") from error
 
 
+EXTENSIONS = ("content_rows", "simf_rows", "tied_rows", "copy_head", "cold_calibration", "wide_head")
+"""What `MSAMConfig` adds to the paper's model."""
+
+
 @dataclass(frozen=True, slots=True)
 class MSAMConfig:
     """Shape of the network. `published=True` is the paper's model alone and switches every extension off.
 
-    dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions are
-    `content_rows` (row of U = map of the track's content + a free residual) and `copy_head` (pointer scores over
-    the plays of the window), `cold_calibration` (scores of tracks that training did not meet are scaled and shifted
-    by what the holdout shows) and `wide_head` (a scorer over `counts`, with `wide_inputs` inputs, added to the logits).
+    dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions (`EXTENSIONS`) are
+    `content_rows` (row of U = map of the track's content + a free residual) or, with free rows, `simf_rows` (they
+    start as SiMF's factors of the track and its artist); `tied_rows` (a track's row of U is a part of its input, too);
+    `copy_head` (pointer scores over the plays of the window); `cold_calibration` (scores of tracks that training did
+    not meet are scaled and shifted by what the holdout shows) and `wide_head` (a scorer over `counts`, with
+    `wide_inputs` inputs, added to the logits).
 
     For ablation alone: `attention=False` makes every softmax of Eq. 22-24 uniform, `order=False` shows the plays of the
     window in the order of the catalogue instead of that of time.
@@ -110,6 +116,8 @@ class MSAMConfig:
     dropout: float = 0.2
     published: bool = False
     content_rows: bool = True
+    simf_rows: bool = False
+    tied_rows: bool = False
     copy_head: bool = True
     cold_calibration: bool = True
     wide_head: bool = True
@@ -123,10 +131,8 @@ class MSAMConfig:
         if isinstance(self.counts, Mapping):
             object.__setattr__(self, "counts", CountsConfig.from_dict(self.counts))
         if self.published:
-            object.__setattr__(self, "content_rows", False)
-            object.__setattr__(self, "copy_head", False)
-            object.__setattr__(self, "cold_calibration", False)
-            object.__setattr__(self, "wide_head", False)
+            for name in EXTENSIONS:
+                object.__setattr__(self, name, False)
         sizes = (
             "dim",
             "window",
@@ -175,6 +181,9 @@ class TrainConfig:
 
     holdout: last fraction of each user's plays, kept for early stopping (0: train on everything, no early stopping).
     chunk: windows of one user taken in a row into a batch, which shares their tracks and so saves encoding.
+    negatives: 0 for the full softmax over all tracks of training (Eq. 27), or how many are drawn for each batch beside
+    those of its windows and targets; each stands for as many as were not drawn, so that the normaliser is right on
+    average. By default the full one up to 20,000 tracks of training, and 4,096 drawn ones beyond.
     residual_decay, residual_dropout: what keeps the free part of a content row from replacing the content.
     """
 
@@ -186,6 +195,7 @@ class TrainConfig:
     residual_decay: float = 1e-5
     residual_dropout: float = 0.3
     clip: float = 5.0
+    negatives: int | None = None
     chunk: int = 10
     seed: int = 0
     patience: int = 2
@@ -205,6 +215,7 @@ class TrainConfig:
         _require(self.optimiser in ("adam", "adamw"), f"optimiser must be adam or adamw, not {self.optimiser!r}")
         _require(min(self.weight_decay, self.residual_decay) >= 0, "weight decays must not be negative")
         _require(0 <= self.residual_dropout < 1, f"residual_dropout must be in [0, 1), not {self.residual_dropout!r}")
+        _require(self.negatives is None or self.negatives >= 0, f"negatives must not be negative: {self.negatives!r}")
         _require(self.clip > 0, f"clip must be above 0, not {self.clip!r}")
         _require(0 <= self.holdout < 1, f"holdout must be in [0, 1), not {self.holdout!r}")
         _require(self.max_seconds is None or self.max_seconds > 0, f"max_seconds must be above 0: {self.max_seconds!r}")

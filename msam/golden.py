@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from msam.errors import MethodError
-from msam.network.inference import encode_tracks, encode_users, score
+from msam.network.inference import encode_catalogue, encode_users, score
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.model import MSAM
 from msam.network.wide import WideInputs
@@ -78,8 +78,8 @@ class Golden:
         """Per window the (track id, logit) of the best TOP of the golden tracks, best first."""
         row = {track: place for place, track in enumerate(trained_ids)}
         trained = torch.tensor([row.get(track, -1) for track in self.track_ids], dtype=torch.int64)
-        side = encode_tracks(model, self.tracks)
-        logits, _ = score(model, side, model.rows(side, trained), self.window, encode_users(model, self.users))
+        side, rows, _ = encode_catalogue(model, self.tracks, trained)
+        logits, _ = score(model, side, rows, self.window, encode_users(model, self.users))
         with torch.inference_mode():
             logits = model.join(logits, self.wide)
         best = logits.topk(min(TOP, len(self.track_ids)), dim=1)

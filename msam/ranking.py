@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from msam import metrics
-from msam.network.inference import encode_tracks
+from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
 from msam.sequences import Dataset, Integers
 
@@ -18,9 +18,7 @@ def ranks(
 ) -> NDArray[np.float64]:
     """1-based ranks of the plays at `positions` among the whole catalogue, each after its true window."""
     model.eval()
-    side = encode_tracks(model, data.tracks, batch=256)
-    rows = model.rows(side, torch.from_numpy(catalogue_rows))
-    offsets = model.offsets(torch.from_numpy(catalogue_rows))
+    side, rows, offsets = encode_catalogue(model, data.tracks, torch.from_numpy(catalogue_rows), batch=256)
     users = model.encode_users(data.users)
     found = []
     for start in range(0, len(positions), batch):

@@ -20,12 +20,16 @@ from msam.network.inference import encode_tracks
 from msam.network.inputs import TrackInputs
 from msam.network.model import MSAM
 from msam.network.rows import ContentRows
-from msam.network.sides import TrackSide, UserSide
+from msam.network.sides import UserSide
 from msam.ranking import evaluate, ranks
+from msam.sampled_softmax import Drawn, draw
 from msam.sequences import Dataset, Integers, batches
 from msam.wide_training import WideConfig, add_wide
 
 __all__ = ["Dataset", "Progress", "TrainReport", "Trained", "TrainingError", "evaluate", "ranks", "train"]
+
+
+_ALL, _NEGATIVES = 20_000, 4096  # tracks up to which the softmax is over all by default, and what is drawn beyond
 
 
 class TrainingError(MethodError):
@@ -109,6 +113,10 @@ def _start_from(model: MSAM, track_ids: tuple[str, ...], init: Trained, inputs: 
     model.train()
 
 
+def _select(rows: Tensor, some: Tensor | None) -> Tensor:
+    return rows if some is None else rows.index_select(0, some)
+
+
 def _optimiser(model: MSAM, config: TrainConfig) -> torch.optim.Optimizer:
     residual = [model.u.residual] if isinstance(model.u, ContentRows) else []
     others = [parameter for parameter in model.parameters() if not any(parameter is free for free in residual)]
@@ -155,32 +163,50 @@ class _Run:
             return None
         return self.model.all_content(self.inputs)
 
-    def _rows(self) -> Tensor:
+    def _rows(self, some: Tensor | None) -> Tensor:
+        """Rows of U of `some` tracks of training, or of all."""
         head = self.model.u
         if not isinstance(head, ContentRows):
-            return head.weight
+            return _select(head.weight, some)
         assert self.content is not None
-        keep = (torch.rand(len(self.content), 1) >= self.settings.residual_dropout).float()
-        return head.training_rows(self.content, keep)
+        content = _select(self.content, some)
+        keep = (torch.rand(len(content), 1) >= self.settings.residual_dropout).float()
+        return head.training_rows(content, _select(head.residual, some) * keep)
 
-    def _logits(self, positions: Integers) -> Tensor:
-        """Logits [B, M] of a batch; only the tracks of its windows are encoded, each once."""
-        catalogue = self.data.windows(positions, self.config.window)
-        rows = torch.from_numpy(np.where(catalogue >= 0, self.catalogue_rows[catalogue], -1))
-        unique, local = torch.unique(rows, return_inverse=True)
+    def _loss(self, positions: Integers) -> Tensor:
+        """Mean loss (Eq. 27) of the windows before `positions`, whose tracks are encoded once each, and no others."""
+        plays, data = self.data.windows(positions, self.config.window), self.data
+        window = torch.from_numpy(np.where(plays >= 0, self.catalogue_rows[plays], -1))
+        targets = torch.from_numpy(self.catalogue_rows[data.plays[positions]])
+        drawn = self._draw(window, targets)
+        rows = self._rows(None if drawn is None else drawn.tracks)
+
+        unique, local = torch.unique(window, return_inverse=True)
         pad = int(unique[0] == -1)  # sorted, so a pad is first
-        side: TrackSide = self.model.encode_tracks(self.inputs.select(unique[pad:]))
-        users, mine = np.unique(self.data.owner(positions), return_inverse=True)
-        user: UserSide = self.model.encode_users(self.data.users.select(torch.from_numpy(users)))
+        heard = unique[pad:]
+        side = self.model.encode_tracks(self.inputs.select(heard))
+        side = self.model.joined_rows(side, rows.index_select(0, heard if drawn is None else drawn.places[heard]))
+        users, mine = np.unique(data.owner(positions), return_inverse=True)
+        user: UserSide = self.model.encode_users(data.users.select(torch.from_numpy(users)))
         hidden = self.model(side, local - pad, user.select(torch.from_numpy(mine)))
-        return self.model.logits(hidden, self._rows(), rows)
+        if drawn is None:
+            return functional.cross_entropy(self.model.logits(hidden, rows, window), targets)
+        window = torch.where(window >= 0, drawn.places[window.clamp(min=0)], -1)
+        logits = self.model.logits(hidden, rows, window) + drawn.weights
+        return functional.cross_entropy(logits, drawn.places[targets])
+
+    def _draw(self, window: Tensor, targets: Tensor) -> Drawn | None:
+        """What a batch is ranked among, None for all tracks of training."""
+        negatives = self.settings.negatives
+        if negatives is None:
+            negatives = _NEGATIVES if len(self.members) > _ALL else 0
+        return draw(len(self.members), torch.cat([window.flatten(), targets]), negatives) if negatives else None
 
     def step(self, positions: Integers) -> float:
         """One optimiser step on the windows before `positions`; returns the mean loss (Eq. 27)."""
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
-        targets = torch.from_numpy(self.catalogue_rows[self.data.plays[positions]])
-        loss = functional.cross_entropy(self._logits(positions), targets)
+        loss = self._loss(positions)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(f"the loss became {value}; lower the learning rate")

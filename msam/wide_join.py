@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msam.counts.keys import KeyIndex, Keys, keys_of
-from msam.network.inference import encode_tracks
+from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
 from msam.network.wide import WideHead
 from msam.sequences import Dataset, Integers
@@ -72,9 +72,7 @@ def held_of(
 ) -> Held:
     """`Held` of the S plays at `positions`; candidates [S, C]: rows of the catalogue, -1 none; features [S, C, F]."""
     assert model.wide_head is not None
-    trained = torch.from_numpy(catalogue_rows)
-    side = encode_tracks(model, data.tracks, batch=256)
-    rows, offsets = model.rows(side, trained), model.offsets(trained)
+    side, rows, offsets = encode_catalogue(model, data.tracks, torch.from_numpy(catalogue_rows), batch=256)
     users = model.encode_users(data.users)
     parts: list[Held] = []
     for start in range(0, len(positions), 100):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from msam.checkpoint import Checkpoint
 from msam.counts import NO_PLAYS, Plays, keys_of
-from msam.network.inference import WINDOW_BATCH, encode_tracks, encode_users, stack_windows
+from msam.network.inference import WINDOW_BATCH, encode_catalogue, encode_tracks, encode_users, stack_windows
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.network.precision import half_recurrent
 from msam.network.ranked import Call, Inputs, eager, traced
@@ -148,11 +148,10 @@ class Recommender:
         """Encode the tracks and write them to their rows."""
         for start in range(0, len(tracks), 4096):
             some, where = tracks[start : start + 4096], torch.tensor(rows[start : start + 4096])
-            side = encode_tracks(self.model, self._inputs(some))
-            self._side.scatter(where, side)
             known = torch.where(where < self.trained, where, -1)
-            made = self.model.rows(side, known)
-            self._mask.index_copy_(0, where, self.model.offsets(known))
+            side, made, offsets = encode_catalogue(self.model, self._inputs(some), known)
+            self._side.scatter(where, side)
+            self._mask.index_copy_(0, where, offsets)
             self._rows.index_copy_(0, where, made)
             self._units.index_copy_(0, where, torch.nn.functional.normalize(made, dim=1))
         # Lists are put into words later, on other threads: they keep the catalogue that they were made with.

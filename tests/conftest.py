@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 #: Systems that take most of a minute to make: the tests of one are run by one process, one after the other.
 SHARED = ("operated", "system")
 #: What takes longest begins first: the others fill up the time of the processes that are free.
-LONGEST = ("models", "operated", "system", "integration/test_demo", "integration/test_security")
+LONGEST = ("models", "operated", "system", "chaos/test_chaos", "integration/test_demo", "integration/test_security")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

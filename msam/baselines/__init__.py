@@ -16,6 +16,8 @@ SYSTEMS = {
     "msam": "msam:MSAMPublished",
     "msam-extended": "msam:MSAMExtended",
     "msam+content-rows": "msam:WithContentRows",
+    "msam+simf-rows": "msam:WithSiMFRows",
+    "msam+tied-rows": "msam:WithTiedRows",
     "msam+copy-head": "msam:WithCopyHead",
     "msam+wide-head": "msam:WithWideHead",
     "popularity": "popularity:Popularity",
@@ -33,7 +35,7 @@ SYSTEMS = {
 """Name -> module:class, in the order of the table."""
 
 
-ABLATIONS = ("msam+content-rows", "msam+copy-head", "msam+wide-head")
+ABLATIONS = ("msam+content-rows", "msam+simf-rows", "msam+tied-rows", "msam+copy-head", "msam+wide-head")
 """The published model with one extension; run only when asked for."""
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from msam.baselines.contract import Arrays, Recommender, Scores
 from msam.baselines.neural import recent, users_of
-from msam.config import CountsConfig, MSAMConfig, TrainConfig
+from msam.config import EXTENSIONS, CountsConfig, MSAMConfig, TrainConfig
 from msam.counts import CandidateMaker, Discography, KeyIndex, Plays, SharedCounts, keys_of, optional_keys
 from msam.counts.keys import Keys
 from msam.listening import History, Integers, Listening
-from msam.network.inference import encode_tracks, encode_users
+from msam.network.inference import encode_catalogue, encode_users
 from msam.network.model import MSAM
 from msam.network.sides import TrackSide, UserSide
 from msam.network.wide import WideInputs
@@ -131,9 +131,8 @@ class MSAMPublished(Recommender):
         place = {item: row for row, item in enumerate(trained.track_ids)}
         index = torch.tensor([place.get(item, -1) for item in train_part.items], dtype=torch.int64)
         self.model = trained.model.requires_grad_(False)
-        self.side = encode_tracks(self.model, tracks)
+        self.side, self.rows, self.offsets = encode_catalogue(self.model, tracks, index)
         self.users = encode_users(self.model, content.users)
-        self.rows, self.offsets = self.model.rows(self.side, index), self.model.offsets(index)
         self.counts = Counts.of(data, config.counts) if self.model.wide_head is not None else None
 
     @torch.inference_mode()
@@ -199,28 +198,41 @@ class MSAMExtended(MSAMPublished):
     narrow: ClassVar[bool] = True
 
 
-_OFF = {"content_rows": False, "copy_head": False, "cold_calibration": False, "wide_head": False}
+class _Ablation(MSAMExtended):
+    narrow: ClassVar[bool] = False
+    switches: ClassVar[dict[str, bool]] = dict.fromkeys(EXTENSIONS, False)
 
 
-class WithContentRows(MSAMExtended):
+class WithContentRows(_Ablation):
     """Ablation: the published model and content rows (with what makes cold ones comparable)."""
 
     name: ClassVar[str] = "msam+content-rows"
-    narrow: ClassVar[bool] = False
-    switches: ClassVar[dict[str, bool]] = {**_OFF, "content_rows": True, "cold_calibration": True}
+    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "content_rows": True, "cold_calibration": True}
 
 
-class WithCopyHead(MSAMExtended):
+class WithSiMFRows(_Ablation):
+    """Ablation: the published model with rows of U that start as SiMF's factors."""
+
+    name: ClassVar[str] = "msam+simf-rows"
+    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "simf_rows": True}
+
+
+class WithTiedRows(_Ablation):
+    """Ablation: the published model that is told the rows of U of the plays, too."""
+
+    name: ClassVar[str] = "msam+tied-rows"
+    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "tied_rows": True}
+
+
+class WithCopyHead(_Ablation):
     """Ablation: the published model and the copy head."""
 
     name: ClassVar[str] = "msam+copy-head"
-    narrow: ClassVar[bool] = False
-    switches: ClassVar[dict[str, bool]] = {**_OFF, "copy_head": True}
+    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "copy_head": True}
 
 
-class WithWideHead(MSAMExtended):
+class WithWideHead(_Ablation):
     """Ablation: the published model and the wide head."""
 
     name: ClassVar[str] = "msam+wide-head"
-    narrow: ClassVar[bool] = False
-    switches: ClassVar[dict[str, bool]] = {**_OFF, "wide_head": True}
+    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "wide_head": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,26 @@ def encode_tracks(model: MSAM, inputs: TrackInputs, batch: int = TRACK_BATCH) ->
         some = inputs.select(part)
         sides.append(model.encode_tracks(some.padded(batch)).head(len(some)))
     return TrackSide.cat(sides)
+
+
+class Encoded(NamedTuple):
+    """What n tracks are read and ranked with."""
+
+    side: TrackSide
+    rows: Tensor  # [n, 2d] of U
+    offsets: Tensor  # [n] added to the logits
+
+
+@torch.inference_mode()
+def encode_catalogue(model: MSAM, inputs: TrackInputs, trained: Tensor, batch: int = TRACK_BATCH) -> Encoded:
+    """Any number of tracks, in calls of exactly `batch`; trained int64 [n]: rows in training, -1 for a cold track."""
+    parts = []
+    for part in spans(len(inputs), batch) or [torch.arange(0)]:
+        known = torch.cat([trained[part], trained.new_full((batch - len(part),), -1)])
+        side = model.encode_tracks(inputs.select(part).padded(batch))
+        parts.append((model.tied(side, known).head(len(part)), model.rows(side, known)[: len(part)]))
+    sides, found = zip(*parts, strict=True)
+    return Encoded(TrackSide.cat(sides), torch.cat(found), model.offsets(trained))
 
 
 @torch.inference_mode()

@@ -51,6 +51,7 @@ class MSAM(nn.Module):
             self.u = ContentRows(self.raw_content.width, rows, config.state)
         else:
             self.u = FreeRows(joined + 3 * d, rows, config.state)
+        self.tie = nn.Linear(config.state, d, bias=False) if config.tied_rows else None
         # What makes the scores of cold tracks comparable with those of trained ones; `msam.cold` fits them.
         self.register_buffer("cold_scale", torch.ones(()))
         self.register_buffer("cold_offset", torch.zeros(()))
@@ -68,6 +69,9 @@ class MSAM(nn.Module):
         self.audio_scale.fit(inputs.audio, inputs.audio_mask)
         if self.raw_content is not None:
             self.raw_content.fit(inputs, self.audio_scale(inputs.audio, inputs.audio_mask))
+        elif self.config.simf_rows:
+            assert isinstance(self.u, FreeRows)
+            self.u.start(self._joined(inputs)[:, : self.config.state])
 
     def _joined(self, inputs: TrackInputs) -> Tensor:
         """The SiMF factors of track and artist that join every branch, with their masks: [n, 2d + 2]."""
@@ -124,6 +128,14 @@ class MSAM(nn.Module):
         """Profile words, convolved apart from any track's (no kernel straddles the two)."""
         words = self.dropout(self.text_cnn(users.words.float(), users.mask))
         return UserSide(*self.text_attention(words, users.mask))
+
+    def tied(self, side: TrackSide, trained: Tensor) -> TrackSide:
+        """The tracks with their rows of U as a part of the input, where rows are tied; trained as for `rows`."""
+        return side if self.tie is None else self.joined_rows(side, self._known_or(side.content, trained))
+
+    def joined_rows(self, side: TrackSide, rows: Tensor) -> TrackSide:
+        """`tied` with the rows [n, 2d] as they are in training."""
+        return side if self.tie is None else TrackSide(side.series + self.tie(rows), *side[1:])
 
     # -- windows ----------------------------------------------------------------------------------------------
 
@@ -188,7 +200,9 @@ class MSAM(nn.Module):
 
     def rows(self, side: TrackSide, trained: Tensor) -> Tensor:
         """Rows for the n tracks of side; trained int64 [n]: place among the tracks of training, -1 for a cold one."""
-        cold = self.cold_rows(side)
+        return self._known_or(self.cold_rows(side), trained)
+
+    def _known_or(self, cold: Tensor, trained: Tensor) -> Tensor:
         if self.row_count == 0:
             return cold
         known = self.trained_rows().index_select(0, trained.clamp(min=0))

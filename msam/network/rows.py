@@ -57,15 +57,15 @@ class ContentRows(nn.Module):
         self.residual = nn.Parameter(torch.zeros(rows, state))
         self.register_buffer("frozen", torch.zeros(rows, state))
 
-    def training_rows(self, content: Tensor, keep: Tensor | None) -> Tensor:
-        """content [M, C] of the trained tracks, keep [M, 1] (0: without its δ) or None -> rows [M, 2d]."""
+    def training_rows(self, content: Tensor, residual: Tensor) -> Tensor:
+        """content [n, C] and δ [n, 2d] of n trained tracks -> rows [n, 2d]."""
         rows: Tensor = self.map(content)
-        return rows + (self.residual if keep is None else self.residual * keep)
+        return rows + residual
 
     @torch.no_grad()
     def freeze(self, content: Tensor) -> None:
         """Keep the trained rows: later changes of a track's content do not move them."""
-        self.frozen.copy_(self.training_rows(content, None))
+        self.frozen.copy_(self.training_rows(content, self.residual))
 
 
 class FreeRows(nn.Module):
@@ -79,6 +79,11 @@ class FreeRows(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, state) * 0.05)
         self.register_buffer("cold_weight", torch.zeros(width, state))
         self.register_buffer("cold_bias", torch.zeros(state))
+
+    @torch.no_grad()
+    def start(self, factors: Tensor) -> None:
+        """Start from standardised factors [rows, 2d]; where there is none (0), from chance as before."""
+        self.weight.copy_(torch.where(factors != 0, 0.05 * factors, self.weight))
 
     def cold(self, features: Tensor) -> Tensor:
         """features [n, C] -> rows [n, 2d]."""

@@ -56,6 +56,7 @@ class SimulationConfig:
     last plays; `new`: share of tracks released during the plays; `days`: span of the plays; `heed`: every listener
     heeds one property of sound alone, another one each, so that it pays to attend to it and to no other; `apart`: sound
     and words tell nothing of each other (by default a track sounds like its styles, and its tags say how it sounds);
+    `coherence`: how much of a track's style is its artist's (0: to know the artist tells nothing of the style);
     `once`: nobody plays a track again but by `repeat`, so that a favourite of the past says nothing.
     """
 
@@ -73,6 +74,7 @@ class SimulationConfig:
     heed: bool = False
     apart: bool = False
     once: bool = False
+    coherence: float = 0.75
 
     def __post_init__(self) -> None:
         for name, least in (("users", 1), ("tracks", 2), ("plays", 1), ("clips", 0), ("seed", 0)):
@@ -86,5 +88,7 @@ class SimulationConfig:
             raise SimulationError(f"{self.clips} clips are more than the {self.tracks} tracks")
         if not 1 <= self.clip_seconds <= 60:
             raise SimulationError(f"a clip lasts 1 to 60 seconds, not {self.clip_seconds:g}")
+        if not 0 <= self.coherence <= 1:
+            raise SimulationError(f"coherence must be in [0, 1], not {self.coherence:g}")
         if not (0 <= self.repeat < 1 and 0 <= self.new <= 0.5 and self.days > 0 and self.sharpness >= 0):
             raise SimulationError("repeat must be in [0, 1), new in [0, 0.5], days above 0 and sharpness at least 0")

@@ -55,7 +55,8 @@ def make_world(config: SimulationConfig) -> World:
     artist_style = _mixtures(rng, artists, 0.25)
     # Artists differ in how much they publish, as in life: their tracks follow a geometric-like tail.
     artist = np.sort(rng.choice(artists, count, p=_falling(artists, 0.6)))
-    style = 0.75 * artist_style[artist] + 0.25 * _mixtures(rng, count, 0.3)
+    own = _mixtures(rng, count, 0.3)
+    style = config.coherence * artist_style[artist] + (1 - config.coherence) * own
     sound = _sound(rng, _others(config, style) if config.apart else style)
     first_in_artist = np.searchsorted(artist, artist)
     album = _codes(artist, (np.arange(count) - first_in_artist) // 6)

@@ -22,6 +22,7 @@ def simulate(
     ] = None,
     heed: Annotated[bool, typer.Option("--heed", help="Every listener heeds one property of sound alone.")] = False,
     apart: Annotated[bool, typer.Option("--apart", help="Sound and words tell nothing of each other.")] = False,
+    coherence: Annotated[float, typer.Option(help="How much of a track's style is its artist's, 0 to 1.")] = 0.75,
     once: Annotated[bool, typer.Option("--once", help="Nobody plays a track again but by --repeat.")] = False,
     repeat: Annotated[float, typer.Option(help="Probability of a play of the listener's own last ones.")] = 0.25,
     new: Annotated[float, typer.Option(help="Share of the tracks that is released during the plays.")] = 0.1,
@@ -47,6 +48,7 @@ def simulate(
         heed=heed,
         apart=apart,
         once=once,
+        coherence=coherence,
     )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:

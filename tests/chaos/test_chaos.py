@@ -16,14 +16,14 @@ Ran = tuple[dict[str, Any], Logs]
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     home = tmp_path_factory.mktemp("chaos")
-    return run(home / "base", home / "run", FAULTS, seed=1, minutes=4, rate=150)
+    return run(home / "base", home / "run", FAULTS, seed=1, minutes=8, rate=40)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_short_run_loses_nothing(ran: Ran) -> None:
     report, _ = ran
     assert report["ok"], {name: report[name] for name in ("kinds", "not_verified", "producer", "differences")}
-    assert report["plays"] == report["recommendations"] + report["dead_letters"] > 2000
+    assert report["plays"] == report["recommendations"] + report["dead_letters"] > 500
     assert (report["lost"], report["duplicates"], report["wrong_windows"], report["stale"]) == (0, 0, 0, 0)
     assert report["faults"]["kill"] == 2 and report["faults"]["rocksdb_loss"] == 1
     assert all(event["in_flight"] > 0 for event in report["events"] if event["kind"] == "kill")

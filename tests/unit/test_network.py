@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from msam.config import ConfigError, MSAMConfig, TrainConfig
-from msam.network import TrackContent, TrackInputs, TrackSide, UserInputs, inference
+from msam.config import EXTENSIONS, ConfigError, MSAMConfig, TrainConfig
+from msam.network import MSAM, TrackContent, TrackInputs, TrackSide, UserInputs, inference
 from msam.network.attention import masked_softmax
 from msam.network.copy_head import CopyHead, window_facts
 from msam.network.inputs import InputError
@@ -202,7 +202,7 @@ def test_copy_scores_reach_only_the_tracks_of_the_window() -> None:
 
 def test_published_model_has_none_of_the_extensions() -> None:
     published, extended = model(PUBLISHED), model(SMALL)
-    assert not PUBLISHED.content_rows and not PUBLISHED.copy_head
+    assert not any(getattr(PUBLISHED, name) for name in EXTENSIONS)
     assert isinstance(published.u, FreeRows) and isinstance(extended.u, ContentRows)
     names = set(published.state_dict())
     assert not any(name.startswith(("copy_head", "raw_content", "u.map", "u.residual")) for name in names)
@@ -218,6 +218,48 @@ def test_rows_of_trained_tracks_stay_and_cold_tracks_get_theirs(config: MSAMConf
     assert torch.equal(rows[0], network.trained_rows()[3])
     assert torch.equal(rows[1], network.cold_rows(other)[1])
     assert network.cold_rows(other)[1].any()
+
+
+def test_tied_rows_are_a_part_of_the_input_and_nothing_else() -> None:
+    plain, tied = model(SMALL), model(replace(SMALL, tied_rows=True))
+    assert set(tied.state_dict()) - set(plain.state_dict()) == {"tie.weight"}
+    assert tied.tie is not None
+    plain.load_state_dict({name: tensor for name, tensor in tied.state_dict().items() if name != "tie.weight"})
+    trained = torch.arange(20).where(torch.arange(20) % 3 > 0, -1)
+    one, two = (inference.encode_catalogue(network, tracks(20), trained) for network in (plain, tied))
+    rows = torch.where((trained >= 0).unsqueeze(1), tied.trained_rows(), two.side.content)
+    torch.testing.assert_close(two.side.series, one.side.series + tied.tie(rows))
+    assert not torch.allclose(two.side.series, one.side.series)
+    for name, mine, theirs in zip(TrackSide._fields, one.side, two.side, strict=True):
+        assert name == "series" or torch.equal(mine, theirs), name
+    assert torch.equal(one.rows, two.rows) and torch.equal(one.offsets, two.offsets)
+
+
+@pytest.mark.parametrize("tied_rows", [False, True])
+def test_a_track_of_a_catalogue_has_the_same_bits_beside_any_others(tied_rows: bool) -> None:
+    config = MSAMConfig(tied_rows=tied_rows)
+    network, inputs = model(config, rows=40), tracks(40, config)
+    trained = torch.arange(40).where(torch.arange(40) % 5 > 0, -1)
+    whole = inference.encode_catalogue(network, inputs, trained)
+    some = torch.from_numpy(np.random.default_rng(0).permutation(40)[:7])
+    part = inference.encode_catalogue(network, inputs.select(some), trained[some])
+    for mine, theirs in zip(whole.side.select(some), part.side, strict=True):
+        assert torch.equal(mine, theirs)
+    assert torch.equal(whole.rows[some], part.rows) and torch.equal(whole.offsets[some], part.offsets)
+    assert len(inference.encode_catalogue(network, inputs.select(some[:0]), trained[:0]).rows) == 0
+
+
+def test_rows_can_start_as_the_factors_of_simf() -> None:
+    config = replace(PUBLISHED, published=False, content_rows=False, simf_rows=True, copy_head=False)
+    network, inputs = model(config), tracks(20, config)
+    assert isinstance(network.u, FreeRows)
+    standard = network.factor_scale(inputs.factor, inputs.factor_mask)
+    torch.testing.assert_close(network.u.weight[:, : config.dim], 0.05 * standard)
+    none = TrackInputs.build([TrackContent()] * 20, config)
+    fresh = MSAM(config, 20)
+    before = fresh.u.weight.clone()
+    fresh.fit_scales(none)
+    assert torch.equal(fresh.u.weight, before), "without factors, rows stay as they were drawn"
 
 
 def test_same_bits_at_any_place_in_a_batch_and_beside_any_other_rows() -> None:

@@ -147,6 +147,19 @@ def test_each_listener_heeds_one_property_of_sound(world: World) -> None:
     assert heeding.titles == world.titles
 
 
+def test_an_artist_need_not_tell_of_the_style(world: World) -> None:
+    def within(some: World) -> float:
+        """Part of the variance of style that lies within artists."""
+        means = np.stack([some.style[some.artist == artist].mean(0) for artist in some.artist])
+        return float(((some.style - means) ** 2).sum() / ((some.style - some.style.mean(0)) ** 2).sum())
+
+    alone, alike = (make_world(SimulationConfig(coherence=part)) for part in (0.0, 1.0))
+    assert within(alike) < 1e-9 < 0.05 < within(world) < 0.4 < 0.8 < within(alone)
+    assert alone.artist.tolist() == world.artist.tolist()
+    with pytest.raises(SimulationError, match="coherence"):
+        SimulationConfig(coherence=1.5)
+
+
 def test_sound_and_words_can_be_apart(world: World) -> None:
     apart = make_world(SimulationConfig(apart=True))
     for name in ("style", "release", "popularity", "user_style", "user_artist"):
@@ -233,11 +246,22 @@ def test_command(tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "out": str(tmp_path / "s"), "users": 3, "tracks": 10, "plays": 20, "clips": 2, "seed": 0,
     }  # fmt: skip
-    knobs = ["--shares", "audio=0.7,time=0.3", "--heed", "--apart", "--repeat", "0", "--new", "0.3"]
+    knobs = [
+        "--shares",
+        "audio=0.7,time=0.3",
+        "--heed",
+        "--apart",
+        "--repeat",
+        "0",
+        "--new",
+        "0.3",
+        "--coherence",
+        "0.2",
+    ]
     assert CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "k"), *arguments, *knobs]).exit_code == 0
     told = json.loads((tmp_path / "k" / "simulation.json").read_text())["parameters"]
     assert (told["shares"]["audio"], told["shares"]["text"], told["heed"], told["new"]) == (0.7, 0.0, True, 0.3)
-    assert told["apart"]
+    assert told["apart"] and told["coherence"] == 0.2
     again = CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "s"), *arguments])
     assert again.exit_code == 0 and "simulated: 3 users" in again.stdout
     assert CliRunner().invoke(app, ["simulate"]).exit_code == 2
