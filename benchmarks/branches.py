@@ -83,8 +83,16 @@ def sounding(data: Listening, audio: torch.Tensor, mask: torch.Tensor) -> Listen
     return replace(data, content=replace(data.content, tracks=tracks))
 
 
-def data_of(config: SimulationConfig, branches: Sequence[str]) -> dict[str, Listening]:
-    """What the model sees with all ("") and without each branch."""
+def tags_of(sources: Sources, data: Listening) -> np.ndarray:
+    """Which tags each track has: bool [M, tags]."""
+    with sources.tracks.open(newline="", encoding="utf-8") as file:
+        labels = {row["track_id"]: set(row["labels"].split("|")) - {""} for row in csv.DictReader(file)}
+    every = sorted(set().union(*labels.values()))
+    return np.array([[tag in labels[item] for tag in every] for item in data.items])
+
+
+def data_of(config: SimulationConfig, branches: Sequence[str]) -> tuple[dict[str, Listening], np.ndarray]:
+    """What the model sees with all ("") and without each branch; the tags."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         simulate(config, folder)
@@ -95,21 +103,22 @@ def data_of(config: SimulationConfig, branches: Sequence[str]) -> dict[str, List
             seen["audio"] = sounding(whole, torch.zeros_like(audio), torch.zeros_like(mask))
         if "text" in branches:
             seen["text"] = sounding(prepare(wordless(folder), "track", dim=DIM, say=quiet), audio, mask)
-    return {without: replace(data, content=replace(data.content, model=replace(data.content.model, hidden=DIM)))
+        tags = tags_of(worded(folder), whole)
+    seen = {without: replace(data, content=replace(data.content, model=replace(data.content.model, hidden=DIM)))
             for without, data in seen.items()}  # fmt: skip
+    return seen, tags
 
 
 def quiet(text: str) -> None:
     """What a step in a crowd of processes has to say."""
 
 
-def cold_ranks(data: Listening) -> np.ndarray:
-    """Ranks of popularity within the artist of the last play (then by plays of all): what knows no content can do."""
+def cold_ranks(data: Listening, alike: np.ndarray) -> np.ndarray:
+    """Ranks by how much is shared with the last play (bool [M, n]: an artist, tags), then by plays of all."""
     popular = data.first(data.cuts(SHARE)).popularity()
-    artist, places = data.content.artist, targets(data)
-    same = artist[data.plays[places - 1]][:, None] == artist
-    scores = (popular / (popular.max() + 1) + same).astype(np.float32)
-    return metrics.ranks_of(scores, data.plays[places])
+    places = targets(data)
+    shared = alike[data.plays[places - 1]].astype(np.float32) @ alike.T.astype(np.float32)
+    return metrics.ranks_of((popular / (popular.max() + 1) + shared).astype(np.float32), data.plays[places])
 
 
 def hit(ranks: np.ndarray) -> np.ndarray:
@@ -130,14 +139,20 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
     torch.set_num_threads(1)
     shares, heed = WORLDS[name]
     config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed)
-    seen = data_of(config, asked(name))
+    seen, tags = data_of(config, asked(name))
     hits: dict[str, np.ndarray] = {}
     for without in ("", *asked(name)):
         hits[without] = hit(run_split(system(without)(TRAINING), seen[without], seed).open_rank)
         say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits[without].mean():.4f}")
     slices = Slices(seen[""], "split")
     mask = slices.masks["cold"]
-    return Found(hits, {"msam": hits[""][mask], "within artist": hit(cold_ranks(seen[""]))[mask]}, slices.sessions)
+    artists = seen[""].content.artist[:, None] == np.unique(seen[""].content.artist)
+    cold = {
+        "msam": hits[""],
+        "within artist": hit(cold_ranks(seen[""], artists)),
+        "within tags": hit(cold_ranks(seen[""], tags)),
+    }
+    return Found(hits, {of: found[mask] for of, found in cold.items()}, slices.sessions)
 
 
 def asked(world: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ ends the run with exit status 1.
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -59,12 +59,12 @@ class Counter:
             test.hypothesis.inner_test = inner
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    wanted = parser.parse_args()
+    wanted = parser.parse_args(arguments)
     counter, started, turn = Counter(), time.monotonic(), 0
     through_model = max(wanted.cases // STEP_SHARE, 1)
     each = -(-(wanted.cases - through_model) // len(targets()))

@@ -55,7 +55,8 @@ class Alternation:
             if self._due(sweep, first):
                 # H is noise before the first sweeps of a fit, so its neighbours join S only at the second refresh.
                 self.refresh(with_factors=sweep > 0)
-                refreshes.append(sweep)
+                if sweep == 0 or self._near():
+                    refreshes.append(sweep)  # else S is what it was
             for name in self.problem.sizes:
                 self.update_factor(name)
             self.update_cores()
@@ -73,7 +74,12 @@ class Alternation:
     def _due(self, sweep: int, first: int) -> bool:
         if self.config.beta == 0 or sweep == first:
             return self.config.beta > 0
-        return self.config.similarity.get("factors", 0.0) > 0 and sweep % self.config.refresh_every == 0
+        return bool(self._near()) and sweep % self.config.refresh_every == 0
+
+    def _near(self) -> dict[str, float]:
+        """Weight of the neighbours by factors of every type that has them."""
+        weight, most = self.config.similarity.get("factors", 0.0), self.config.most_compared
+        return {name: weight for name, size in self.problem.sizes.items() if weight > 0 and size <= most}
 
     def _fixed_graphs(self, features: Features) -> dict[str, list[tuple[float, csr_matrix]]]:
         config, sources = self.config, self.config.similarity
@@ -91,11 +97,11 @@ class Alternation:
 
     def refresh(self, with_factors: bool) -> None:
         """Rebuild S and beta L* (Eq. 6-8); L* is scaled to unit Frobenius norm, its constant absorbed into beta."""
-        own = self.config.similarity.get("factors", 0.0) if with_factors else 0.0
+        near = self._near() if with_factors else {}
         for name, graphs in self.fixed.items():
             sources = list(graphs)
-            if own > 0:
-                sources.append((own, dense_graph(self.factors[name], self.config.neighbours)))
+            if name in near:
+                sources.append((near[name], dense_graph(self.factors[name], self.config.neighbours)))
             matrix = laplacian(combine(sources)) if sources else csr_matrix((0, 0))
             if not matrix.nnz:
                 continue

@@ -26,6 +26,8 @@ class SiMFConfig:
         neighbours: k_s, similarity neighbours kept per object before symmetrising.
         similarity: weight of each similarity source: "relations" (profiles), "factors" (H itself) and "features"
             (every matrix given to `fit`). A source that is absent or 0 is not built.
+        most_compared: objects up to which a type has neighbours by factors, whose cost grows with the square; a type
+            with more has those of its other sources.
         max_degree: columns of a relation profile with more links than this are left out of the profile similarity,
             whose cost grows with the square of the links of a column (hubs say little about likeness).
         degree_power: power a of the degree scaling `R / (row sum * column sum)^a`; 0 turns it off.
@@ -46,6 +48,7 @@ class SiMFConfig:
     learn_weights: bool = True
     neighbours: int = 10
     similarity: Mapping[str, float] = field(default_factory=lambda: {"relations": 1.0, "factors": 1.0, "features": 1.0})
+    most_compared: int = 50_000
     max_degree: int = 500
     degree_power: float = 0.5
     relation_weights: Mapping[str, float] = field(default_factory=dict)
@@ -57,7 +60,7 @@ class SiMFConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "neighbours", "inner", "refresh_every", "max_sweeps", "max_degree"):
+        for name in ("dim", "neighbours", "inner", "refresh_every", "max_sweeps", "max_degree", "most_compared"):
             if getattr(self, name) < 1:
                 raise SiMFConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("ridge", "tau", "tol"):

@@ -1,10 +1,12 @@
 """`make fuzz` runs what it says: every property for every record, counted; a failure is not passed over."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import Counter, targets
+from tests.fuzz import Counter, main, targets
 
 
 def test_every_property_is_run_for_every_record() -> None:
@@ -23,3 +25,10 @@ def test_a_failure_ends_it() -> None:
 
     with pytest.raises(AssertionError):
         Counter().run(small, 200, 1, {})
+
+
+def test_the_command_counts_what_it_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--cases", "150", "--seed", "3"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["cases"] == told["codecs"] + told["play_step"] >= 150
+    assert told["play_step"] >= 3 and (told["failures"], told["seed"]) == (0, 3)

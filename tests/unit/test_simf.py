@@ -194,6 +194,16 @@ def test_dfmf_has_no_similarity_and_fixed_weights(relations: Relations, state: S
     assert state.weights["user"].tolist() != [0.5, 0.5] and all(state.spreads.values())
 
 
+def test_types_with_too_many_objects_have_no_neighbours_by_factors(relations: Relations, state: SiMFState) -> None:
+    """The largest type has 30 objects: beyond the limit, S is that of the other sources, and built once."""
+    alone = SiMF(replace(SMALL, similarity={"relations": 1.0})).fit(relations)
+    none, all_but_tracks = (SiMF(replace(SMALL, most_compared=most)).fit(relations) for most in (1, 29))
+    assert none.refreshes == alone.refreshes == (0,)
+    assert all(np.array_equal(none.factors[name], alone.factors[name]) for name in alone.factors)
+    assert len(all_but_tracks.refreshes) > 1 and all_but_tracks.version not in (none.version, state.version)
+    assert SiMF(replace(SMALL, most_compared=30)).fit(relations).history == state.history
+
+
 @pytest.mark.parametrize("mask", [True, False])
 def test_an_object_without_links_is_unknown_not_zero(mask: bool) -> None:
     """With the mask, losing the artist of a track must not pull its factor towards 'no artist'."""

@@ -112,6 +112,15 @@ def test_a_fit_that_was_stopped_ends_with_the_same_bits(at: int, tmp_path: Path)
     assert fit_in(tmp_path, relations, SMALL, lambda *_: pytest.fail("nothing was left to do")).version == whole.version
 
 
+def test_going_on_without_neighbours_by_factors_rebuilds_nothing_new() -> None:
+    relations, config = random_relations(1), replace(SMALL, similarity={"relations": 1.0}, tol=1e-12)
+    whole = SiMF(config).fit(relations)
+    first = SiMF(replace(config, max_sweeps=4)).fit(relations)
+    again = SiMF(config).fit(relations, init=first, go_on=True)
+    assert again.refreshes == whole.refreshes == (0,)
+    assert again.version == whole.version
+
+
 def test_more_sweeps_go_on_and_convergence_stops(tmp_path: Path) -> None:
     relations = planted_relations(4)
     config = SiMFConfig.dfmf(dim=4, max_sweeps=10, tol=1e-3)
