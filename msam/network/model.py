@@ -131,9 +131,9 @@ class MSAM(nn.Module):
 
     def tied(self, side: TrackSide, trained: Tensor) -> TrackSide:
         """The tracks with their rows of U as a part of the input, where rows are tied; trained as for `rows`."""
-        return side if self.tie is None else self.joined_rows(side, self._known_or(side.content, trained))
+        return side if self.tie is None else self.with_rows(side, self._known_or(side.content, trained))
 
-    def joined_rows(self, side: TrackSide, rows: Tensor) -> TrackSide:
+    def with_rows(self, side: TrackSide, rows: Tensor) -> TrackSide:
         """`tied` with the rows [n, 2d] as they are in training."""
         return side if self.tie is None else TrackSide(side.series + self.tie(rows), *side[1:])
 
