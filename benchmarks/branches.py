@@ -113,11 +113,15 @@ def quiet(text: str) -> None:
     """What a step in a crowd of processes has to say."""
 
 
-def cold_ranks(data: Listening, alike: np.ndarray) -> np.ndarray:
-    """Ranks by how much is shared with the last play (bool [M, n]: an artist, tags), then by plays of all."""
+def cold_ranks(data: Listening, alike: np.ndarray, most: bool = True) -> np.ndarray:
+    """Ranks by how much is shared with the last play ([M, n]: artists, or tags), then by plays of all.
+
+    `most=False`: to share anything is enough, so that popularity within the same tag decides.
+    """
     popular = data.first(data.cuts(SHARE)).popularity()
     places = targets(data)
     shared = alike[data.plays[places - 1]].astype(np.float32) @ alike.T.astype(np.float32)
+    shared = shared if most else shared > 0
     return metrics.ranks_of((popular / (popular.max() + 1) + shared).astype(np.float32), data.plays[places])
 
 
@@ -150,7 +154,8 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
     cold = {
         "msam": hits[""],
         "within artist": hit(cold_ranks(seen[""], artists)),
-        "within tags": hit(cold_ranks(seen[""], tags)),
+        "within tag": hit(cold_ranks(seen[""], tags, most=False)),
+        "by shared tags": hit(cold_ranks(seen[""], tags)),
     }
     return Found(hits, {of: found[mask] for of, found in cold.items()}, slices.sessions)
 
