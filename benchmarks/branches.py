@@ -189,15 +189,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--worlds", default=",".join(WORLDS))
-    parser.add_argument("--users", type=int, default=300)
-    parser.add_argument("--tracks", type=int, default=2000)
-    parser.add_argument("--plays", type=int, default=9000)
+    parser.add_argument("--users", type=int, default=600)
+    parser.add_argument("--tracks", type=int, default=1000)
+    parser.add_argument("--plays", type=int, default=12_000)
     parser.add_argument("--new", type=float, default=0.3, help="share of the tracks that is released during the plays")
-    switch = {"action": argparse.BooleanOptionalAction, "default": True}
-    parser.add_argument("--apart", **switch, help="sound and words tell nothing of each other")
+    parser.add_argument(
+        "--apart",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="sound and words tell nothing of each other",
+    )
     parser.add_argument("--coherence", type=float, default=0.0, help="how much of a track's style is its artist's")
-    parser.add_argument("--once", **switch, help="nobody plays a track twice")
-    parser.add_argument("--sharpness", type=float, default=2.0, help="how much liking decides")
+    parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
+    parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
