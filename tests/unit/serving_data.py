@@ -29,7 +29,7 @@ from streams.served import SIMF
 torch.set_num_threads(1)
 
 CONFIG = MSAMConfig(
-    dim=8, window=6, hidden=8, text_dim=12, max_words=5, max_user_words=2, audio_groups=7, audio_width=4
+    dim=8, window=6, hidden=16, text_dim=12, max_words=5, max_user_words=2, audio_groups=7, audio_width=4
 )
 TRACKS, ARTISTS, USERS = 40, 8, 6
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from msam.features.audio import AUDIO_GROUPS
 from msam.network.inference import WINDOW_BATCH
+from msam.network.model import MSAM
+from msam.network.ranked import Call, Inputs, Ranking, eager
 from streams import recommender
 from streams.catalogue import Catalogue
 from streams.content import contents, factor
@@ -284,3 +287,22 @@ def test_a_list_straight_into_bytes_is_what_fastavro_writes(served: Recommender)
     for place, found in enumerate(served.prepare(asked, TRACKS)):
         blank = Recommendation(f"hörer {place}", (), "v1", 300 + place, 0, place, Source("plays", 3, 2**40, 0.1, "t1"))
         assert found.encode(blank) == encode(replace(blank, items=found.items()))
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_it_is_told_where_the_place_in_a_batch_changes_bits(
+    known: Catalogue, moves: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def by_place(model: MSAM, n: int) -> Call:
+        call = eager(model, n)
+
+        def moved(inputs: Inputs) -> Ranking:
+            found = call(inputs)
+            odd = (torch.arange(len(found.scores)) % 2 * torch.finfo(torch.float32).eps).unsqueeze(1)
+            return found._replace(scores=found.scores * (1 + odd))
+
+        return moved if moves else call
+
+    monkeypatch.setattr(recommender, "eager", by_place)
+    load_model(made().version, known, wait=0)
+    assert ("no exact replays" in caplog.text) == moves
