@@ -185,7 +185,8 @@ class _Run:
         pad = int(unique[0] == -1)  # sorted, so a pad is first
         heard = unique[pad:]
         side = self.model.encode_tracks(self.inputs.select(heard))
-        side = self.model.with_rows(side, rows.index_select(0, heard if drawn is None else drawn.places[heard]))
+        if self.config.tied_rows:
+            side = self.model.with_rows(side, rows.index_select(0, heard if drawn is None else drawn.places[heard]))
         users, mine = np.unique(data.owner(positions), return_inverse=True)
         user: UserSide = self.model.encode_users(data.users.select(torch.from_numpy(users)))
         hidden = self.model(side, local - pad, user.select(torch.from_numpy(mine)))

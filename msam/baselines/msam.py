@@ -198,41 +198,44 @@ class MSAMExtended(MSAMPublished):
     narrow: ClassVar[bool] = True
 
 
+def _only(*extensions: str) -> dict[str, bool]:
+    return {name: name in extensions for name in EXTENSIONS}
+
+
 class _Ablation(MSAMExtended):
     narrow: ClassVar[bool] = False
-    switches: ClassVar[dict[str, bool]] = dict.fromkeys(EXTENSIONS, False)
 
 
 class WithContentRows(_Ablation):
     """Ablation: the published model and content rows (with what makes cold ones comparable)."""
 
     name: ClassVar[str] = "msam+content-rows"
-    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "content_rows": True, "cold_calibration": True}
+    switches: ClassVar[dict[str, bool]] = _only("content_rows", "cold_calibration")
 
 
 class WithSiMFRows(_Ablation):
     """Ablation: the published model with rows of U that start as SiMF's factors."""
 
     name: ClassVar[str] = "msam+simf-rows"
-    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "simf_rows": True}
+    switches: ClassVar[dict[str, bool]] = _only("simf_rows")
 
 
 class WithTiedRows(_Ablation):
     """Ablation: the published model that is told the rows of U of the plays, too."""
 
     name: ClassVar[str] = "msam+tied-rows"
-    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "tied_rows": True}
+    switches: ClassVar[dict[str, bool]] = _only("tied_rows")
 
 
 class WithCopyHead(_Ablation):
     """Ablation: the published model and the copy head."""
 
     name: ClassVar[str] = "msam+copy-head"
-    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "copy_head": True}
+    switches: ClassVar[dict[str, bool]] = _only("copy_head")
 
 
 class WithWideHead(_Ablation):
     """Ablation: the published model and the wide head."""
 
     name: ClassVar[str] = "msam+wide-head"
-    switches: ClassVar[dict[str, bool]] = {**_Ablation.switches, "wide_head": True}
+    switches: ClassVar[dict[str, bool]] = _only("wide_head")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +21,13 @@ WINDOW_BATCH = 32
 @torch.inference_mode()
 def encode_tracks(model: MSAM, inputs: TrackInputs, batch: int = TRACK_BATCH) -> TrackSide:
     """Sides of any number of tracks, in calls of exactly `batch`."""
-    sides = []
+    return TrackSide.cat([side.head(len(part)) for part, side in _sides(model, inputs, batch)])
+
+
+def _sides(model: MSAM, inputs: TrackInputs, batch: int) -> Iterator[tuple[Tensor, TrackSide]]:
+    """Which tracks are encoded together, and their sides, padded to `batch`."""
     for part in spans(len(inputs), batch) or [torch.arange(0)]:
-        some = inputs.select(part)
-        sides.append(model.encode_tracks(some.padded(batch)).head(len(some)))
-    return TrackSide.cat(sides)
+        yield part, model.encode_tracks(inputs.select(part).padded(batch))
 
 
 class Encoded(NamedTuple):
@@ -40,9 +42,8 @@ class Encoded(NamedTuple):
 def encode_catalogue(model: MSAM, inputs: TrackInputs, trained: Tensor, batch: int = TRACK_BATCH) -> Encoded:
     """Any number of tracks, in calls of exactly `batch`; trained int64 [n]: rows in training, -1 for a cold track."""
     parts = []
-    for part in spans(len(inputs), batch) or [torch.arange(0)]:
+    for part, side in _sides(model, inputs, batch):
         known = torch.cat([trained[part], trained.new_full((batch - len(part),), -1)])
-        side = model.encode_tracks(inputs.select(part).padded(batch))
         parts.append((model.tied(side, known).head(len(part)), model.rows(side, known)[: len(part)]))
     sides, found = zip(*parts, strict=True)
     return Encoded(TrackSide.cat(sides), torch.cat(found), model.offsets(trained))

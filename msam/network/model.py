@@ -134,8 +134,9 @@ class MSAM(nn.Module):
         return side if self.tie is None else self.with_rows(side, self._known_or(side.content, trained))
 
     def with_rows(self, side: TrackSide, rows: Tensor) -> TrackSide:
-        """`tied` with the rows [n, 2d] as they are in training."""
-        return side if self.tie is None else TrackSide(side.series + self.tie(rows), *side[1:])
+        """`tied`, given the rows [n, 2d], for a model that ties them."""
+        assert self.tie is not None
+        return TrackSide(side.series + self.tie(rows), *side[1:])
 
     # -- windows ----------------------------------------------------------------------------------------------
 

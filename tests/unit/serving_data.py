@@ -28,6 +28,7 @@ from streams.served import SIMF
 
 torch.set_num_threads(1)
 
+# With 8 hidden units the place in a batch would change the last bit of a product (docs/decisions/0004-batch-shapes.md).
 CONFIG = MSAMConfig(
     dim=8, window=6, hidden=16, text_dim=12, max_words=5, max_user_words=2, audio_groups=7, audio_width=4
 )
