@@ -56,6 +56,7 @@ def page(report: Report, four: bytes, five: bytes) -> str:
         ("Ablation: the published model and one extension", _table(ablation_rows(report))),
         ("Learning curves of the first run", _image(figures.curves(report), "learning curves")),
         ("Mean attention weights of the first run", _table(attention_rows(report))),
+        ("What it cost: seconds of CPU, learning and scoring together", _table(tables.cost_rows(report))),
     ]
     body = "".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in parts if content)
     heading = "MSAM evaluation"

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,7 @@ from msam.evaluation.prepare import EvaluationError, Level, Sources
 from msam.evaluation.protocols import Protocol, run_prequential, run_split
 from msam.listening import Listening
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever what a run measures does; runs of another format are not taken over."""
 
 
@@ -124,12 +125,14 @@ def _work(name: str, number: int, plan: Plan, folder: Path, fingerprint: str) ->
 
 def one(data: Listening, name: str, number: int, plan: Plan) -> Run:
     """Fit and score one system with one seed."""
+    started = time.process_time()
     recommender = system(name)()
     if plan.protocol == "split":
         judged = run_split(recommender, data, plan.seed + number)
     else:
         judged = run_prequential(recommender, data, plan.seed + number, age=plan.age)
     told: dict[str, Any] = {key: list(getattr(recommender, key, ())) for key in ("losses", "figures")}
+    told["cpu_seconds"] = time.process_time() - started
     if hasattr(recommender, "attention") and number == 0:
         places = data.targets(data.cuts(0.2))[:2000]
         told["attention"] = {k: v.tolist() for k, v in recommender.attention(data.histories(places)).items()}

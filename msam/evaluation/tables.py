@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,11 @@ class Result:
     plays: Mapping[str, Floats]
     runs: Mapping[tuple[str, str], Sequence[float]]
     lacks: str = ""
-    told: Sequence[Mapping[str, object]] = ()
+    told: Sequence[Mapping[str, Any]] = ()
+
+    def cpu_minutes(self) -> float:
+        """What learning and scoring took, all runs together."""
+        return float(sum(told["cpu_seconds"] for told in self.told)) / 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +250,15 @@ def lead_rows(report: Report) -> list[list[str]]:
     for mine, other, lead in report.leads():
         rows.append([mine, other, *(f"{lead[metric]:+.1%}" for metric in (*HEADLINE, *ERRORS))])
     return rows
+
+
+def cost_rows(report: Report) -> list[list[str]]:
+    """CPU time of one thread as text: learning and scoring, without what is prepared once for all."""
+    rows = [["system", "runs", "seconds a run", "all runs [minutes]"]]
+    for result in report.ran():
+        runs, minutes = len(result.told), result.cpu_minutes()
+        rows.append([result.system, str(runs), f"{60 * minutes / runs:.1f}", f"{minutes:.1f}"])
+    return [*rows, ["(together)", "", "", f"{sum(result.cpu_minutes() for result in report.ran()):.1f}"]]
 
 
 def f1_rows(report: Report) -> list[list[str]]:

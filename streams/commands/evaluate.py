@@ -93,6 +93,7 @@ def run(plan: "Plan", out: Path, jobs: int, say: Callable[[str], None]) -> dict[
             else {"n/a": result.lacks}
             for result in report.results
         },
+        "cpu_minutes": {result.system: result.cpu_minutes() for result in report.ran()},
         "paired": [
             {"mine": c.mine, "other": c.other, "metric": c.metric, **c.by_session._asdict(), "p_by_user": c.by_user.p}
             for c in report.comparisons()

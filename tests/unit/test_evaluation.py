@@ -184,6 +184,7 @@ def test_evaluate_writes_everything(small: Sources, tmp_path: Path, capsys: pyte
     get_command(cli.build()).main(arguments, prog_name="msam", standalone_mode=False)
     summary = json.loads(capsys.readouterr().out)
     assert summary["systems"]["rscn"] == {"n/a": "no sound"} and summary["plays_scored"] == 24
+    assert summary["cpu_minutes"]["vlhm"] > 0 and set(summary["cpu_minutes"]) == {"markov", "newest-first", "vlhm"}
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["protocol", "level", "system", "run", "slice", "metric", "value"]
@@ -194,6 +195,7 @@ def test_evaluate_writes_everything(small: Sources, tmp_path: Path, capsys: pyte
     markdown, page = (out / "table1.md").read_text(), (out / "report.html").read_text()
     for text in (markdown, page):
         assert "n/a (no sound)" in text and "protocol split, level track" in text
+    assert "all runs [minutes]" in page
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("figure4.png", "figure5.png"))
     with (out / "table1.csv").open() as file:
