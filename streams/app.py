@@ -14,7 +14,7 @@ import faust
 from faust.types import TP
 
 from msam.features.text import TextEncoder
-from streams import topics
+from streams import memory, topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
 from streams.channels import withdrawn
@@ -277,7 +277,13 @@ class StreamApp(faust.App):
         await self.endpoint.start()
         for run in self._runs:
             self.add_future(self._guard(run))
+        self.add_future(self._trim())
         await super().on_start()
+
+    async def _trim(self) -> None:
+        while not self.should_stop:
+            await self.sleep(memory.EVERY)
+            await asyncio.to_thread(memory.trim)
 
     async def _guard(self, run: Callable[[], Any]) -> None:
         try:

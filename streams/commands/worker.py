@@ -28,8 +28,10 @@ def worker(
     log_json: Annotated[bool, typer.Option("--json", help="Log as JSON lines on standard output.")] = False,
 ) -> None:
     """Answer plays with lists, and turn track metadata and audio into features."""
+    from streams.memory import few_arenas
     from streams.settings import load_settings
 
+    few_arenas()
     chosen = frozenset(role.strip() for role in roles.split(",") if role.strip())
     settings = load_settings(
         bootstrap=bootstrap,
