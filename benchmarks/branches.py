@@ -5,7 +5,8 @@
 A world states what taste depends on: on all, or on all but one thing, of which the model is then rid. Without audio or
 text the model never sees them (nor do the factors see the tags), without time the plays of a window stand in the order
 of the catalogue, without attention every weight is the same. HR@20 over the whole catalogue, cold tracks included;
-differences are paired on the same plays.
+differences are paired on the same plays. Of cold tracks, both ways to place them are told: by likelihood, and with as
+many places as plays (`cold_share`).
 """
 
 import argparse
@@ -36,6 +37,7 @@ from msam.simulate import Shares, SimulationConfig, simulate
 
 DIM = 32
 BRANCHES = ("audio", "text", "time", "attention")
+SHARE_OUT = "likelihood of cold tracks"
 WORLDS = {
     "all": (Shares(audio=0.4, text=0.4, artist=0.0, time=0.2, popularity=0.0), True),
     "no-audio": (Shares(audio=0.0, text=0.6, artist=0.0, time=0.4, popularity=0.0), False),
@@ -54,8 +56,9 @@ class Branched(WithContentRows):
 
 
 def system(without: str) -> type[Branched]:
-    """The system without one branch ("": with all)."""
-    off = {"attention": {"attention": False}, "time": {"order": False}}.get(without, {})
+    """The system without one branch ("": with all), or with a share of the places for cold tracks."""
+    switched = {"attention": {"attention": False}, "time": {"order": False}, SHARE_OUT: {"cold_share": True}}
+    off = switched.get(without, {})
     return type("Branched", (Branched,), {"switches": {**Branched.switches, **off}, "without": without})
 
 
@@ -145,14 +148,16 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
     config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed)
     seen, tags = data_of(config, asked(name))
     hits: dict[str, np.ndarray] = {}
-    for without in ("", *asked(name)):
-        hits[without] = hit(run_split(system(without)(TRAINING), seen[without], seed).open_rank)
+    for without in ("", SHARE_OUT, *asked(name)):
+        data = seen.get(without, seen[""])
+        hits[without] = hit(run_split(system(without)(TRAINING), data, seed).open_rank)
         say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits[without].mean():.4f}")
     slices = Slices(seen[""], "split")
     mask = slices.masks["cold"]
     artists = seen[""].content.artist[:, None] == np.unique(seen[""].content.artist)
     cold = {
         "msam": hits[""],
+        "msam, shared places": hits[SHARE_OUT],
         "within artist": hit(cold_ranks(seen[""], artists)),
         "within tag": hit(cold_ranks(seen[""], tags, most=False)),
         "by shared tags": hit(cold_ranks(seen[""], tags)),
@@ -171,7 +176,7 @@ def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
     number = np.repeat(np.arange(len(seeds)), [len(f.sessions) for f in seeds])
     independent = {"sessions": np.concatenate([f.sessions for f in seeds]) + number * 10**6, "seeds": number}
     full = np.concatenate([f.hits[""] for f in seeds])
-    less = {branch: np.concatenate([f.hits[branch] for f in seeds]) for branch in asked(name)}
+    less = {branch: np.concatenate([f.hits[branch] for f in seeds]) for branch in (SHARE_OUT, *asked(name))}
     cold = {of: np.concatenate([f.cold[of] for f in seeds]) for of in seeds[0].cold}
     return {
         "shares": {part: getattr(shares, part) for part in ("audio", "text", "artist", "time", "popularity")},

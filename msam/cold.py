@@ -18,6 +18,7 @@ from msam.sequences import Dataset, Integers
 _SCALES = (0.25, 0.5, 0.75, 1.0)  # never 0: a new track has to be able to reach a list before the next training
 _OFFSETS = torch.linspace(-12.0, 6.0, 73)
 _MOST = 600  # windows: two numbers need no more
+_LIST = 20  # places
 
 
 class Calibration(NamedTuple):
@@ -48,6 +49,19 @@ def fit(trained: Tensor, cold: Tensor, target: Tensor, is_cold: Tensor) -> Calib
     return found
 
 
+def share_offset(trained: Tensor, cold: Tensor, share: float) -> float:
+    """The offset with which cold tracks get a `share` of the places of the lists for B windows.
+
+    The likelihood is for placing them far lower: every cold track has a little of the probability, and none enough for
+    a list. Here lists show as much of what is new as listeners play, in the windows that it fits best (the calibration
+    of Steck, RecSys 2018, with new and known tracks as the two genres). trained [B, M] and cold [B, C] logits.
+    """
+    size = min(_LIST, trained.shape[1], cold.shape[1])
+    # A list holds j cold tracks once the j-th best of them is above the j-th last place of the others.
+    needed = (trained.topk(size).values.flip(1) - cold.topk(size).values).flatten().sort().values
+    return float(needed[min(int(share * len(needed)), len(needed) - 1)])
+
+
 @torch.inference_mode()
 def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers) -> Calibration:
     """Fit the calibration on the plays at `positions` and store it in the model."""
@@ -66,6 +80,9 @@ def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: I
     place = torch.full((len(index),), -1, dtype=torch.int64)
     place[members], place[cold] = torch.arange(len(members)), torch.arange(len(cold))
     found = fit(logits[:, members], logits[:, cold], place[play], index[play] < 0)
+    if model.config.cold_share:
+        share = (1 + int((catalogue_rows[data.plays[positions]] < 0).sum())) / (1 + len(positions))
+        found = found._replace(offset=share_offset(logits[:, members], found.scale * logits[:, cold], share))
     model.cold_scale.fill_(found.scale)
     model.cold_offset.fill_(found.offset)
     return found

@@ -85,7 +85,7 @@ class CountsConfig:
             raise ConfigError(f"CountsConfig: {error}") from error
 
 
-EXTENSIONS = ("content_rows", "simf_rows", "tied_rows", "copy_head", "cold_calibration", "wide_head")
+EXTENSIONS = ("content_rows", "simf_rows", "tied_rows", "copy_head", "cold_calibration", "cold_share", "wide_head")
 """What `MSAMConfig` adds to the paper's model."""
 
 
@@ -97,8 +97,9 @@ class MSAMConfig:
     `content_rows` (row of U = map of the track's content + a free residual) or, with free rows, `simf_rows` (they
     start as SiMF's factors of the track and its artist); `tied_rows` (a track's row of U is a part of its input, too);
     `copy_head` (pointer scores over the plays of the window); `cold_calibration` (scores of tracks that training did
-    not meet are scaled and shifted by what the holdout shows) and `wide_head` (a scorer over `counts`, with
-    `wide_inputs` inputs, added to the logits).
+    not meet are scaled and shifted by what the holdout shows), `cold_share` (shifted so far that lists hold as many of
+    them as listeners play, rather than by likelihood; what the wide head adds later is not counted) and `wide_head` (a
+    scorer over `counts`, with `wide_inputs` inputs, added to the logits).
 
     For ablation alone: `attention=False` makes every softmax of Eq. 22-24 uniform, `order=False` shows the plays of the
     window in the order of the catalogue instead of that of time.
@@ -120,6 +121,7 @@ class MSAMConfig:
     tied_rows: bool = False
     copy_head: bool = True
     cold_calibration: bool = True
+    cold_share: bool = False
     wide_head: bool = True
     wide_inputs: int = 36
     attention: bool = True
@@ -156,6 +158,7 @@ class MSAMConfig:
             f"kernel_widths must be whole numbers of at least 1, not {widths!r}",
         )
         _require(0.0 <= self.dropout < 1.0, f"dropout must be in [0, 1), not {self.dropout!r}")
+        _require(self.cold_calibration or not self.cold_share, "cold_share is a kind of cold_calibration: set both")
 
     @property
     def state(self) -> int:

@@ -303,7 +303,16 @@ def test_inputs_are_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"dim": 0}, {"window": True}, {"kernel_widths": ()}, {"dropout": 1.0}, {"depth": 3}, {"dim": "x"}]
+    "settings",
+    [
+        {"dim": 0},
+        {"window": True},
+        {"kernel_widths": ()},
+        {"dropout": 1.0},
+        {"depth": 3},
+        {"dim": "x"},
+        {"cold_share": True, "cold_calibration": False},
+    ],
 )
 def test_bad_model_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -12,6 +12,7 @@ from msam import metrics
 from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network import TrackInputs
+from msam.network.inference import encode_catalogue
 from msam.sequences import Dataset, batches
 from msam.training import Progress, Trained, TrainingError, ranks, train
 from tests.unit.network_data import PUBLISHED, SMALL, chain, content, tracks, users
@@ -87,6 +88,25 @@ def test_tracks_met_only_in_the_holdout_stay_cold(config: MSAMConfig) -> None:
     assert trained.track_ids == tuple(ids[:5])
     cold = trained.model.cold_rows(trained.model.encode_tracks(data.tracks))[5:]
     assert torch.isfinite(cold).all() and cold.abs().sum(1).min() > 0
+
+
+def test_cold_tracks_get_as_many_places_as_plays() -> None:
+    config = dataclasses.replace(CALM, cold_share=True, copy_head=False, wide_head=False)
+    ids = [f"t{row}" for row in range(40)]  # the last ten: only in the holdout, or never
+    log = [("u", f"t{step % 30}", float(step)) for step in range(80)] + [
+        ("u", f"t{30 + step // 4 if step % 4 == 3 else step}", float(80 + step)) for step in range(20)
+    ]
+    data = Dataset.build(ids, tracks(40, config), ["u"], users(1, config), log)
+    model = train(data, config, TrainConfig(epochs=1, holdout=0.2)).model
+    places = torch.where(torch.arange(40) < 30, torch.arange(40), -1)
+    side, rows, offsets = encode_catalogue(model, data.tracks, places)
+    held = data.split(0.2)[1]
+    window = torch.from_numpy(data.windows(held, config.window))
+    person = model.encode_users(data.users).select(torch.from_numpy(data.owner(held)))
+    with torch.inference_mode():
+        logits = model.logits(model(side, window, person), rows, window) + offsets
+    share = float((logits.topk(10).indices >= 30).float().mean())
+    assert len(held) == 20 and abs(share - 6 / 21) < 0.01
 
 
 @pytest.mark.parametrize("config", [SMALL, PUBLISHED], ids=["extended", "published"])
