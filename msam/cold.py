@@ -13,6 +13,7 @@ from torch import Tensor
 
 from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
+from msam.network.wide import WideInputs
 from msam.sequences import Dataset, Integers
 
 _SCALES = (0.25, 0.5, 0.75, 1.0)  # never 0: a new track has to be able to reach a list before the next training
@@ -49,17 +50,20 @@ def fit(trained: Tensor, cold: Tensor, target: Tensor, is_cold: Tensor) -> Calib
     return found
 
 
-def share_offset(trained: Tensor, cold: Tensor, share: float) -> float:
-    """The offset with which cold tracks get a `share` of the places of the lists for B windows.
+def needed(trained: Tensor, cold: Tensor) -> Tensor:
+    """What must be added to cold logits for 1, 2, ... of them to be in the list of a window: [B, list], rising.
 
-    The likelihood is for placing them far lower: every cold track has a little of the probability, and none enough for
-    a list. Here lists show as much of what is new as listeners play, in the windows that it fits best (the calibration
-    of Steck, RecSys 2018, with new and known tracks as the two genres). trained [B, M] and cold [B, C] logits.
+    trained [B, M] and cold [B, C] logits. A list holds j cold tracks once the j-th best of them is above the j-th last
+    place of the others. Lists have 20 places, or as many as there are tracks of the rarer kind.
     """
     size = min(_LIST, trained.shape[1], cold.shape[1])
-    # A list holds j cold tracks once the j-th best of them is above the j-th last place of the others.
-    needed = (trained.topk(size).values.flip(1) - cold.topk(size).values).flatten().sort().values
-    return float(needed[min(int(share * len(needed)), len(needed) - 1)])
+    return trained.topk(size).values.flip(1) - cold.topk(size).values
+
+
+def share_offset(offsets: Tensor, share: float) -> float:
+    """The offset with which cold tracks have a `share` of all places; offsets [B, list] as `needed`."""
+    ordered = offsets.flatten().sort().values
+    return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
 
 
 @torch.inference_mode()
@@ -69,7 +73,7 @@ def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: I
     members, cold = torch.nonzero(index >= 0).squeeze(1), torch.nonzero(index < 0).squeeze(1)
     if not len(cold) or not len(positions):
         return Calibration(float(model.cold_scale), float(model.cold_offset))
-    some = positions[torch.linspace(0, len(positions) - 1, min(len(positions), _MOST)).long().numpy()]
+    some = _spread(positions)
     model.eval()
     model.cold_scale.fill_(1.0)
     side, rows, _ = encode_catalogue(model, data.tracks, index, batch=256)
@@ -80,9 +84,56 @@ def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: I
     place = torch.full((len(index),), -1, dtype=torch.int64)
     place[members], place[cold] = torch.arange(len(members)), torch.arange(len(cold))
     found = fit(logits[:, members], logits[:, cold], place[play], index[play] < 0)
-    if model.config.cold_share:
-        share = (1 + int((catalogue_rows[data.plays[positions]] < 0).sum())) / (1 + len(positions))
-        found = found._replace(offset=share_offset(logits[:, members], found.scale * logits[:, cold], share))
     model.cold_scale.fill_(found.scale)
     model.cold_offset.fill_(found.offset)
     return found
+
+
+class Offered(NamedTuple):
+    """Candidates of the wide head for S plays, at most C each."""
+
+    positions: Integers  # int64 [S] of the plays
+    rows: Tensor  # int64 [S, C] of the catalogue, -1: none
+    features: Tensor  # [S, C, F]
+
+    def inputs(self, start: int, stop: int) -> WideInputs:
+        """Those of the plays from `start` to `stop`."""
+        rows = self.rows[start:stop]
+        window, column = torch.nonzero(rows >= 0, as_tuple=True)
+        return WideInputs.of(window, rows[window, column], self.features[start:stop][window, column])
+
+
+@torch.inference_mode()
+def share_places(
+    model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, offered: Offered | None = None
+) -> None:
+    """Let cold tracks have the share of the places of lists that they have of the plays at `positions`.
+
+    The likelihood places them far lower: every cold track has a little of the probability, and none enough for a list.
+    So lists show as much of what is new as listeners play, to those whom it fits best (the calibration of Steck, RecSys
+    2018, with new and known tracks for genres). Done last: of a wide head the lists of `offered` are looked at. As in
+    `fit`, one cold play is assumed beside those that are seen.
+    """
+    index = torch.from_numpy(catalogue_rows)
+    members, cold = torch.nonzero(index >= 0).squeeze(1), torch.nonzero(index < 0).squeeze(1)
+    if not len(cold) or not len(members) or not len(positions):
+        return
+    share = (1 + int((catalogue_rows[data.plays[positions]] < 0).sum())) / (1 + len(positions))
+    some = _spread(positions) if offered is None else offered.positions
+    side, rows, _ = encode_catalogue(model, data.tracks, index, batch=256)
+    users = model.encode_users(data.users)
+    parts = []
+    for start in range(0, len(some), 100):
+        plays = some[start : start + 100]
+        window = torch.from_numpy(data.windows(plays, model.config.window))
+        hidden = model(side, window, users.select(torch.from_numpy(data.owner(plays))))
+        wide = None if offered is None else offered.inputs(start, start + 100)
+        logits = model.join(model.logits(hidden, rows, window), wide)
+        parts.append(needed(logits[:, members], logits[:, cold]))
+    deep = 1.0 if offered is None or model.wide_head is None else float(model.wide_head.deep)
+    model.cold_offset.fill_(share_offset(torch.cat(parts), share) / deep)
+
+
+def _spread(positions: Integers) -> Integers:
+    some: Integers = positions[torch.linspace(0, len(positions) - 1, min(len(positions), _MOST)).long().numpy()]
+    return some

@@ -98,8 +98,8 @@ class MSAMConfig:
     start as SiMF's factors of the track and its artist); `tied_rows` (a track's row of U is a part of its input, too);
     `copy_head` (pointer scores over the plays of the window); `cold_calibration` (scores of tracks that training did
     not meet are scaled and shifted by what the holdout shows), `cold_share` (shifted so far that lists hold as many of
-    them as listeners play, rather than by likelihood; what the wide head adds later is not counted) and `wide_head` (a
-    scorer over `counts`, with `wide_inputs` inputs, added to the logits).
+    them as listeners play, rather than by likelihood) and `wide_head` (a scorer over `counts`, with `wide_inputs`
+    inputs, added to the logits).
 
     For ablation alone: `attention=False` makes every softmax of Eq. 22-24 uniform, `order=False` shows the plays of the
     window in the order of the catalogue instead of that of time.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from msam.cold import calibrate
+from msam.cold import calibrate, share_places
 from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network.inference import encode_tracks
@@ -133,6 +133,7 @@ class _Run:
     def __init__(self, data: Dataset, config: MSAMConfig, settings: TrainConfig, init: Trained | None) -> None:
         self.data, self.config, self.settings = data, config, settings
         self.positions, self.held = data.split(settings.holdout)
+        self.later = self.held if len(self.held) else self.positions  # what cold scores are measured on
         if not len(self.positions):
             raise TrainingError("no user has two plays to train on")
         self.catalogue_rows = self._trained_rows()
@@ -240,7 +241,7 @@ class _Run:
     def calibrate(self) -> None:
         """Make the scores of cold tracks comparable with the others', on the holdout or, without one, in training."""
         if self.config.cold_calibration:
-            calibrate(self.model, self.data, self.catalogue_rows, self.held if len(self.held) else self.positions)
+            calibrate(self.model, self.data, self.catalogue_rows, self.later)
 
 
 def train(
@@ -262,8 +263,12 @@ def train(
     with reproducible(settings.seed, settings.threads):
         run = _Run(data, config, settings, init)
         trained = _train(run, settings, progress)
+        offered = None
         if config.wide_head and len(run.held):
-            add_wide(trained.model, data, run.catalogue_rows, run.held, wide or WideConfig(seed=settings.seed), say)
+            wide = wide or WideConfig(seed=settings.seed)
+            offered = add_wide(trained.model, data, run.catalogue_rows, run.held, wide, say)
+        if config.cold_share:
+            share_places(trained.model, data, run.catalogue_rows, run.later, offered)
         return trained
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from msam import wide_join
+from msam.cold import Offered
 from msam.config import CountsConfig
 from msam.counts import FEATURES, CandidateMaker, Discography, SharedCounts, UserHistory
 from msam.counts.keys import ABSENT, Keys, keys_of, optional_keys
@@ -137,8 +138,9 @@ def add_wide(
     held: Integers,
     settings: WideConfig,
     say: Say = lambda _: None,
-) -> None:
-    """Train the wide head of a trained, frozen model on `data`, and join the two on the plays at `held`.
+) -> Offered | None:
+    """Train the wide head of a trained, frozen model on `data`, and join the two on the plays at `held`; its candidates
+    there.
 
     Where there are too few plays to learn from, the head is left as it is and changes nothing.
     """
@@ -153,14 +155,15 @@ def add_wide(
     examples = collect(stream, book, model.config.counts, learn | check)
     mine, theirs = np.flatnonzero(learn[examples.places]), np.flatnonzero(check[examples.places])
     if len(mine) < FEWEST or len(theirs) < FEWEST:
-        return
+        return None
     fit_wide(model.wide_head, examples.select(mine), settings, say)
     features, mask, _ = padded(examples, theirs)
     keys = np.where(mask.numpy(), examples.keys[_index(examples, theirs)], ABSENT)
-    rows, where = torch.from_numpy(rows_in(data, keys)), order[examples.places[theirs]]
-    join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, where, rows, features))
+    offered = Offered(order[examples.places[theirs]], torch.from_numpy(rows_in(data, keys)), features)
+    join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, *offered))
     wide_join.apply(model.wide_head, join)
     say(f"wide head joined: {join.deep:g} of MSAM, {join.sharp:g} of the scores, others {join.others:+.2f}")
+    return offered
 
 
 def _index(examples: Examples, some: Keys) -> Keys:

@@ -26,6 +26,9 @@ def trainer(
     epochs: Annotated[int, typer.Option(min=1, help="Most passes over the plays.")] = 10,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     published: Annotated[bool, typer.Option("--published", help="The paper's model without extensions.")] = False,
+    cold_share: Annotated[
+        bool, typer.Option("--cold-share", help="New tracks get as many places of lists as listeners give them plays.")
+    ] = False,
     margin: Annotated[float, typer.Option(min=0, help="How much worse than the best live version may go live.")] = 0.02,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers; default: the local broker.")] = None,
     model_store: Annotated[Path | None, typer.Option(help="Directory of model artifacts.")] = None,
@@ -36,6 +39,8 @@ def trainer(
     What then proves worse than the version before, by the plays that follow its lists, is rolled back.
     """
     pause = seconds(every)
+    if published and cold_share:
+        raise ConfigError("--cold-share is an extension, and --published is the paper's model without any")
     from streams.settings import load_settings
 
     settings = load_settings(bootstrap=bootstrap, model_store=model_store)
@@ -56,7 +61,7 @@ def trainer(
     dim = MSAMConfig().dim if published else settings.dim
     job = Trainer(
         settings,
-        model=MSAMConfig(dim=dim, hidden=dim, window=settings.window, published=published),
+        model=MSAMConfig(dim=dim, hidden=dim, window=settings.window, published=published, cold_share=cold_share),
         training=TrainConfig(epochs=epochs, max_seconds=max_seconds, seed=seed),
         gate=Gate(margin=margin),
         say=say,

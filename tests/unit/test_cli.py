@@ -109,6 +109,7 @@ WRONG = [
     (("topics", "check"), "msam kafka start"),
     (("trainer", "--once"), "msam kafka start"),
     (("trainer", "--every", "soon"), "not a duration"),
+    (("trainer", "--published", "--cold-share"), "an extension"),
     (("worker", "--roles", "cooking"), "--roles takes"),
     (("demo", "--data", "."), "holds no plays.csv"),
     (("replay", "--from", "yesterday", "--to-topic", "x"), "is not a time"),

@@ -2,7 +2,7 @@
 
 import torch
 
-from msam.cold import fit, share_offset
+from msam.cold import fit, needed, share_offset
 
 
 def logits(rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -42,12 +42,12 @@ def test_a_holdout_without_cold_plays_does_not_silence_cold_tracks() -> None:
 def test_cold_tracks_get_their_share_of_the_places() -> None:
     trained, cold = logits(400, 60, 4), logits(400, 30, 5) - 5
     for share in (0.0, 0.02, 0.3, 0.9):
-        offset = share_offset(trained, cold, share)
+        offset = share_offset(needed(trained, cold), share)
         best = torch.cat([trained, cold + offset], 1).topk(20).indices
         assert abs(float((best >= 60).float().mean()) - share) < 1e-3
 
 
 def test_lists_shorter_than_twenty_are_shared_too() -> None:
-    offset = share_offset(logits(50, 6, 6), logits(50, 3, 7), 0.5)
+    offset = share_offset(needed(logits(50, 6, 6), logits(50, 3, 7)), 0.5)
     best = torch.cat([logits(50, 6, 6), logits(50, 3, 7) + offset], 1).topk(3).indices
     assert abs(float((best >= 6).float().mean()) - 0.5) < 0.01

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from msam import metrics
+from msam.cold import Offered, share_places
 from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network import TrackInputs
@@ -90,21 +91,34 @@ def test_tracks_met_only_in_the_holdout_stay_cold(config: MSAMConfig) -> None:
     assert torch.isfinite(cold).all() and cold.abs().sum(1).min() > 0
 
 
-def test_cold_tracks_get_as_many_places_as_plays() -> None:
-    config = dataclasses.replace(CALM, cold_share=True, copy_head=False, wide_head=False)
+@pytest.mark.parametrize("wide", [False, True])
+def test_cold_tracks_get_as_many_places_as_plays(wide: bool) -> None:
+    config = dataclasses.replace(CALM, cold_share=True, copy_head=False, wide_head=wide)
     ids = [f"t{row}" for row in range(40)]  # the last ten: only in the holdout, or never
     log = [("u", f"t{step % 30}", float(step)) for step in range(80)] + [
         ("u", f"t{30 + step // 4 if step % 4 == 3 else step}", float(80 + step)) for step in range(20)
     ]
     data = Dataset.build(ids, tracks(40, config), ["u"], users(1, config), log)
     model = train(data, config, TrainConfig(epochs=1, holdout=0.2)).model
-    places = torch.where(torch.arange(40) < 30, torch.arange(40), -1)
-    side, rows, offsets = encode_catalogue(model, data.tracks, places)
-    held = data.split(0.2)[1]
-    window = torch.from_numpy(data.windows(held, config.window))
-    person = model.encode_users(data.users).select(torch.from_numpy(data.owner(held)))
+    places, held = np.where(np.arange(40) < 30, np.arange(40), -1), data.split(0.2)[1]
+    offered = None
+    if model.wide_head is not None:  # there were too few plays to train it
+        draw = torch.Generator().manual_seed(1)
+        features = torch.randn(len(held), 12, config.wide_inputs, generator=draw)
+        rows = torch.stack([torch.randperm(40, generator=draw)[:12] for _ in held])
+        offered = Offered(held, rows, features)
+        last = model.wide_head.net[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.normal_(last.weight, generator=draw)
+        model.wide_head.deep.fill_(0.3)
+        model.wide_head.others.fill_(-0.5)
+        share_places(model, data, places, held, offered)
     with torch.inference_mode():
+        side, rows, offsets = encode_catalogue(model, data.tracks, torch.from_numpy(places))
+        window = torch.from_numpy(data.windows(held, config.window))
+        person = model.encode_users(data.users).select(torch.from_numpy(data.owner(held)))
         logits = model.logits(model(side, window, person), rows, window) + offsets
+        logits = model.join(logits, None if offered is None else offered.inputs(0, len(held)))
     share = float((logits.topk(10).indices >= 30).float().mean())
     assert len(held) == 20 and abs(share - 6 / 21) < 0.01
 
