@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
 from msam.network.wide import WideInputs
+from msam.ranking import logits_after
 from msam.sequences import Dataset, Integers
 
 _SCALES = (0.25, 0.5, 0.75, 1.0)  # never 0: a new track has to be able to reach a list before the next training
@@ -74,12 +74,8 @@ def calibrate(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: I
     if not len(cold) or not len(positions):
         return Calibration(float(model.cold_scale), float(model.cold_offset))
     some = _spread(positions)
-    model.eval()
     model.cold_scale.fill_(1.0)
-    side, rows, _ = encode_catalogue(model, data.tracks, index, batch=256)
-    window = torch.from_numpy(data.windows(some, model.config.window))
-    users = model.encode_users(data.users).select(torch.from_numpy(data.owner(some)))
-    logits = model.logits(model(side, window, users), rows, window)
+    logits = torch.cat([logits for _, logits in logits_after(model, data, catalogue_rows, some)])
     play = torch.from_numpy(data.plays[some])
     place = torch.full((len(index),), -1, dtype=torch.int64)
     place[members], place[cold] = torch.arange(len(members)), torch.arange(len(cold))
@@ -96,11 +92,11 @@ class Offered(NamedTuple):
     rows: Tensor  # int64 [S, C] of the catalogue, -1: none
     features: Tensor  # [S, C, F]
 
-    def inputs(self, start: int, stop: int) -> WideInputs:
-        """Those of the plays from `start` to `stop`."""
-        rows = self.rows[start:stop]
+    def inputs(self, some: slice) -> WideInputs:
+        """Those of some of the plays."""
+        rows = self.rows[some]
         window, column = torch.nonzero(rows >= 0, as_tuple=True)
-        return WideInputs.of(window, rows[window, column], self.features[start:stop][window, column])
+        return WideInputs.of(window, rows[window, column], self.features[some][window, column])
 
 
 @torch.inference_mode()
@@ -120,16 +116,10 @@ def share_places(
         return
     share = (1 + int((catalogue_rows[data.plays[positions]] < 0).sum())) / (1 + len(positions))
     some = _spread(positions) if offered is None else offered.positions
-    side, rows, _ = encode_catalogue(model, data.tracks, index, batch=256)
-    users = model.encode_users(data.users)
     parts = []
-    for start in range(0, len(some), 100):
-        plays = some[start : start + 100]
-        window = torch.from_numpy(data.windows(plays, model.config.window))
-        hidden = model(side, window, users.select(torch.from_numpy(data.owner(plays))))
-        wide = None if offered is None else offered.inputs(start, start + 100)
-        logits = model.join(model.logits(hidden, rows, window), wide)
-        parts.append(needed(logits[:, members], logits[:, cold]))
+    for part, logits in logits_after(model, data, catalogue_rows, some):
+        joined = model.join(logits, None if offered is None else offered.inputs(part))
+        parts.append(needed(joined[:, members], joined[:, cold]))
     deep = 1.0 if offered is None or model.wide_head is None else float(model.wide_head.deep)
     model.cold_offset.fill_(share_offset(torch.cat(parts), share) / deep)
 

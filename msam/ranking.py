@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from msam import metrics
 from msam.network.inference import encode_catalogue
@@ -13,20 +16,27 @@ from msam.sequences import Dataset, Integers
 
 
 @torch.inference_mode()
-def ranks(
+def logits_after(
     model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers, batch: int = 100
-) -> NDArray[np.float64]:
-    """1-based ranks of the plays at `positions` among the whole catalogue, each after its true window."""
+) -> Iterator[tuple[slice, Tensor]]:
+    """U h* of the whole catalogue before each of the plays at `positions`, without offsets: [batch, M] and which."""
     model.eval()
-    side, rows, offsets = encode_catalogue(model, data.tracks, torch.from_numpy(catalogue_rows), batch=256)
+    side, rows, _ = encode_catalogue(model, data.tracks, torch.from_numpy(catalogue_rows), batch=256)
     users = model.encode_users(data.users)
-    found = []
     for start in range(0, len(positions), batch):
-        part = positions[start : start + batch]
-        window = torch.from_numpy(data.windows(part, model.config.window))
-        hidden = model(side, window, users.select(torch.from_numpy(data.owner(part))))
-        scores = (model.logits(hidden, rows, window) + offsets).numpy()
-        found.append(metrics.ranks_of(scores, data.plays[part]))
+        some = slice(start, min(start + batch, len(positions)))
+        window = torch.from_numpy(data.windows(positions[some], model.config.window))
+        hidden = model(side, window, users.select(torch.from_numpy(data.owner(positions[some]))))
+        yield some, model.logits(hidden, rows, window)
+
+
+def ranks(model: MSAM, data: Dataset, catalogue_rows: Integers, positions: Integers) -> NDArray[np.float64]:
+    """1-based ranks of the plays at `positions` among the whole catalogue, each after its true window."""
+    offsets = model.offsets(torch.from_numpy(catalogue_rows))
+    found = [
+        metrics.ranks_of((logits + offsets).numpy(), data.plays[positions[some]])
+        for some, logits in logits_after(model, data, catalogue_rows, positions)
+    ]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.float64)
 
 

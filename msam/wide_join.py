@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from msam.counts.keys import KeyIndex, Keys, keys_of
-from msam.network.inference import encode_catalogue
 from msam.network.model import MSAM
 from msam.network.wide import WideHead
+from msam.ranking import logits_after
 from msam.sequences import Dataset, Integers
 
 _DEEP = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # never 0: a silent track's -inf has to stay one
@@ -72,23 +72,18 @@ def held_of(
 ) -> Held:
     """`Held` of the S plays at `positions`; candidates [S, C]: rows of the catalogue, -1 none; features [S, C, F]."""
     assert model.wide_head is not None
-    side, rows, offsets = encode_catalogue(model, data.tracks, torch.from_numpy(catalogue_rows), batch=256)
-    users = model.encode_users(data.users)
+    offsets = model.offsets(torch.from_numpy(catalogue_rows))
     parts: list[Held] = []
-    for start in range(0, len(positions), 100):
-        some = positions[start : start + 100]
-        window = torch.from_numpy(data.windows(some, model.config.window))
-        hidden = model(side, window, users.select(torch.from_numpy(data.owner(some))))
-        logits = model.logits(hidden, rows, window) + offsets
-        mine = candidates[start : start + 100]
+    for some, bare in logits_after(model, data, catalogue_rows, positions):
+        logits, mine = bare + offsets, candidates[some]
         real = mine >= 0
-        scores = model.wide_head(features[start : start + 100]).masked_fill(~real, -torch.inf)
+        scores = model.wide_head(features[some]).masked_fill(~real, -torch.inf)
         inside = logits.gather(1, mine.clamp(min=0)).masked_fill(~real, 0.0)
         wider = torch.cat([logits, logits.new_zeros(len(logits), 1)], 1)
         wider.scatter_(1, torch.where(real, mine, logits.shape[1]), -torch.inf)
         others = wider[:, : logits.shape[1]]
         outside = torch.stack([(deep * others).logsumexp(1) for deep in _DEEP], 1)
-        play = torch.from_numpy(data.plays[some])
+        play = torch.from_numpy(data.plays[positions[some]])
         match = (mine == play.unsqueeze(1)) & real
         place = torch.where(match.any(1), match.int().argmax(1), -1)
         parts.append(Held(scores, inside, outside, logits.gather(1, play.unsqueeze(1)).squeeze(1), place))

@@ -118,7 +118,7 @@ def test_cold_tracks_get_as_many_places_as_plays(wide: bool) -> None:
         window = torch.from_numpy(data.windows(held, config.window))
         person = model.encode_users(data.users).select(torch.from_numpy(data.owner(held)))
         logits = model.logits(model(side, window, person), rows, window) + offsets
-        logits = model.join(logits, None if offered is None else offered.inputs(0, len(held)))
+        logits = model.join(logits, None if offered is None else offered.inputs(slice(None)))
     share = float((logits.topk(10).indices >= 30).float().mean())
     assert len(held) == 20 and abs(share - 6 / 21) < 0.01
 
