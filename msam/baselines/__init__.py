@@ -18,6 +18,7 @@ SYSTEMS = {
     "msam+content-rows": "msam:WithContentRows",
     "msam+simf-rows": "msam:WithSiMFRows",
     "msam+tied-rows": "msam:WithTiedRows",
+    "msam+cold-share": "msam:WithColdShare",
     "msam+copy-head": "msam:WithCopyHead",
     "msam+wide-head": "msam:WithWideHead",
     "popularity": "popularity:Popularity",
@@ -35,7 +36,14 @@ SYSTEMS = {
 """Name -> module:class, in the order of the table."""
 
 
-ABLATIONS = ("msam+content-rows", "msam+simf-rows", "msam+tied-rows", "msam+copy-head", "msam+wide-head")
+ABLATIONS = (
+    "msam+content-rows",
+    "msam+simf-rows",
+    "msam+tied-rows",
+    "msam+cold-share",
+    "msam+copy-head",
+    "msam+wide-head",
+)
 """The published model with one extension; run only when asked for."""
 
 

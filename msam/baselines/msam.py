@@ -227,6 +227,13 @@ class WithTiedRows(_Ablation):
     switches: ClassVar[dict[str, bool]] = _only("tied_rows")
 
 
+class WithColdShare(_Ablation):
+    """Ablation: `WithContentRows`, with as many places of lists for cold tracks as they have plays."""
+
+    name: ClassVar[str] = "msam+cold-share"
+    switches: ClassVar[dict[str, bool]] = _only("content_rows", "cold_calibration", "cold_share")
+
+
 class WithCopyHead(_Ablation):
     """Ablation: the published model and the copy head."""
 
