@@ -191,7 +191,7 @@ class MSAMPublished(Recommender):
 
 
 class MSAMExtended(MSAMPublished):
-    """Every extension of `MSAMConfig`, with the d of the stream's models."""
+    """The extensions that `MSAMConfig` has on by default, with the d of the stream's models."""
 
     name: ClassVar[str] = "msam-extended"
     published: ClassVar[bool] = False
