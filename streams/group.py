@@ -106,7 +106,7 @@ class _CommittedThread(AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         async with self._taking:
             self._assignment, self._reached = _assignment(consumer), {}
-            stand = {}
+            stand, beginning = {}, []
             for partition, committed in (await consumer.seek_to_committed()).items():
                 tp = TP(*partition)
                 offset, place = committed or 0, places.get(tp, 0)
@@ -114,8 +114,10 @@ class _CommittedThread(AIOKafkaConsumerThread):
                     consumer.seek(partition, place)
                     offset = place
                 elif not offset and begin(tp):
-                    await consumer.seek_to_beginning(partition)
+                    beginning.append(partition)
                 stand[tp] = self._reached[tp] = offset
+            if beginning:
+                await consumer.seek_to_beginning(*beginning)
             self._placings += 1
             return stand, self._placings
 
@@ -185,6 +187,13 @@ class CommittedConsumer(Consumer):
         for known in (self._acked, self._acked_index, self._gap):  # they would only grow
             known.pop(tp, None)
         return self.places().get(tp)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look for no stalls: `Pipeline.stalled` does.
+
+        Faust's look goes by its monitor, which stays out, and ends the worker where a partition is being placed at its
+        beginning and so stands nowhere.
+        """
 
     async def _wait_next_records(self, timeout: float) -> Any:
         records, active = await super()._wait_next_records(timeout)

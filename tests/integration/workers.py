@@ -150,7 +150,8 @@ def running(worker: Worker) -> Iterator[Worker]:
     """The worker, gone after the block whatever happens in it; its end must be clean where the block passed."""
     try:
         yield worker
-    except BaseException:
+    except BaseException as error:
+        error.add_note(f"the worker's status was {worker.process.poll()}; {worker.tail(40)}")
         with contextlib.suppress(AssertionError):
             worker.stop()
         raise
