@@ -5,7 +5,6 @@ partition begins is learned slowly: meanwhile it stands nowhere, which must not 
 """
 
 import asyncio
-
 from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher
