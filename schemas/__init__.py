@@ -24,6 +24,7 @@ NAMES = (
     "recommendation",
     "window",
     "user_history",
+    "stored_profile",
 )
 
 

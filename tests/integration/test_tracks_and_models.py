@@ -85,6 +85,31 @@ def test_profiles(system: System, worker: Worker) -> None:
         within(10, "the profile stays", lambda: worker.list_of(user)[1]["profile_version"] == 0)
 
 
+def test_who_takes_over_a_profile_needs_no_text_encoder(quiet: System) -> None:
+    user = "person-2"
+    with Answers(quiet.config) as answers:
+        with quiet.worker("told") as worker:
+            worker.wait_ready()
+            (plain,) = answers.wait(quiet.play([(user, quiet.described[0], START)]))
+            quiet.sender.send(USER_PROFILES, user.encode(), encode(UserProfile(user, "f", 24, "Austria")))
+            ((_, _, offset),) = quiet.sender.flush()
+            within(30, "no profile", lambda: worker.list_of(user)[1]["profile_version"] == offset + 1)
+            told = worker.list_of(user)[1]["items"]
+            assert has_text_encoder(worker)
+        with quiet.worker("takes over") as worker:
+            worker.wait_ready()
+            body = worker.list_of(user)[1]
+            assert (body["profile_version"], body["items"]) == (offset + 1, told)
+            assert not has_text_encoder(worker)
+        assert plain.record is not None
+        assert [item.score for item in plain.record.items] != [item["score"] for item in told], "the profile counts"
+
+
+def has_text_encoder(worker: Worker) -> bool:
+    """Whether the process has loaded the library of tokenizers, which nothing else needs."""
+    return "/tokenizers" in Path(f"/proc/{worker.process.pid}/maps").read_text()
+
+
 def test_commands_that_read(system: System, worker: Worker) -> None:
     rows = system.ask("models", "list")
     assert [row["channels"] for row in rows if row["version"] == live(system)] == [["live"]]
