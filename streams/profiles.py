@@ -42,7 +42,7 @@ def pack(offset: int, value: bytes, encoder: str, made: ProfileWords) -> bytes:
 
 
 def pack_unread(offset: int, value: bytes) -> bytes:
-    """A row without the words, which are made when they are needed; rows of earlier versions are such."""
+    """A row without the words, which are made when they are needed."""
     return struct.pack(">q", offset + 1) + value
 
 
@@ -78,7 +78,6 @@ class Profiles:
         self._encode = encode
         self._made_here = made_here
         self._kept = kept
-        self._cache: dict[bytes, Profile] = {}
         self._known: dict[int, dict[str, Profile]] = {}
         self._changes = 0
 
@@ -88,7 +87,7 @@ class Profiles:
         found = known.get(user_id)
         if found is None:
             changes = self._changes
-            found = self._look_up(partition, user_id)
+            found = self._read(partition, user_id)
             if changes == self._changes:  # else it may have been read just before a change
                 if len(known) >= self._kept:
                     known.clear()
@@ -106,18 +105,10 @@ class Profiles:
         for partition in partitions:
             self._known.pop(partition, None)
 
-    def _look_up(self, partition: int, user_id: str) -> Profile:
+    def _read(self, partition: int, user_id: str) -> Profile:
         row = self._store.get(partition, user_id.encode())
         if row is None:
             return NOBODY
-        found = self._cache.get(row)
-        if found is None:
-            if len(self._cache) >= self._kept:
-                self._cache.clear()
-            found = self._cache[row] = self._read(row)
-        return found
-
-    def _read(self, row: bytes) -> Profile:
         version = 0
         try:
             version, value, made = unpack(row, self._made_here)
