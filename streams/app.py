@@ -49,6 +49,7 @@ ROLES = ("plays", "tracks", "audio")
 _PATIENCE = 60.0  # seconds for operations, and for keys, to be read when partitions come
 _LEAVING = 45.0  # seconds for a worker to end; what it holds then is void, and others wait for its partitions
 _MODEL_FIRST = 20.0  # seconds for which the text encoder waits for the first model to be served
+_NO_MODEL = "no model is served here yet"
 _STALLED = 60.0  # seconds without progress on waiting plays after which a worker is not ready
 
 
@@ -414,8 +415,8 @@ class StreamApp(faust.App):
 
     async def list_for_user(self, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
         """A fresh list for one user from the window that this worker holds."""
-        if self.pipeline is None or self.step.recommender is None:
-            return 503, {"error": "no model is served here yet"}
+        if self.pipeline is None:
+            return 503, {"error": _NO_MODEL}
         if user_id in self.forgotten:
             return 404, {"error": f"user {user_id!r} has not played anything yet"}
         partition = partition_for(user_id.encode(), self.settings.partitions)
@@ -424,7 +425,8 @@ class StreamApp(faust.App):
         return await self.pipeline.beside(self._list, partition, user_id, n)
 
     def _list(self, partition: int, user_id: str, n: int) -> tuple[int, dict[str, Any]]:
-        assert self.step.recommender is not None
+        if self.step.recommender is None:  # not even among what was just taken in
+            return 503, {"error": _NO_MODEL}
         entries = self.step.window(partition, user_id).entries[-self.settings.window :]
         if not entries:
             return 404, {"error": f"user {user_id!r} has not played anything yet"}

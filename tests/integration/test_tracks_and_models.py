@@ -96,10 +96,10 @@ def test_who_takes_over_a_profile_needs_no_text_encoder(quiet: System) -> None:
             within(30, "no profile", lambda: worker.list_of(user)[1]["profile_version"] == offset + 1)
             told = worker.list_of(user)[1]["items"]
             assert has_text_encoder(worker)
-        with quiet.worker("takes over") as worker:
+        with quiet.worker("takes over", program="tests.integration.slow_to_take") as worker:
             worker.wait_ready()
-            body = worker.list_of(user)[1]
-            assert (body["profile_version"], body["items"]) == (offset + 1, told)
+            status, body = worker.list_of(user)
+            assert (status, body.get("profile_version"), body.get("items")) == (200, offset + 1, told), body
             assert not has_text_encoder(worker)
         assert plain.record is not None
         assert [item.score for item in plain.record.items] != [item["score"] for item in told], "the profile counts"
