@@ -40,6 +40,7 @@ BRANCHES = ("audio", "text", "time", "attention")
 SHARE_OUT = "likelihood of cold tracks"
 WORLDS = {
     "all": (Shares(audio=0.4, text=0.4, artist=0.0, time=0.2, popularity=0.0), True),
+    "heed": (Shares(audio=0.8, text=0.0, artist=0.0, time=0.2, popularity=0.0), True),
     "no-audio": (Shares(audio=0.0, text=0.6, artist=0.0, time=0.4, popularity=0.0), False),
     "no-text": (Shares(audio=0.7, text=0.0, artist=0.0, time=0.0, popularity=0.3), True),  # time is likeness of styles
     "no-time": (Shares(audio=0.5, text=0.5, artist=0.0, time=0.0, popularity=0.0), True),
@@ -55,11 +56,15 @@ class Branched(WithContentRows):
     without: ClassVar[str] = ""
 
 
-def system(without: str) -> type[Branched]:
-    """The system without one branch ("": with all), or with a share of the places for cold tracks."""
+def system(without: str, grouped: bool) -> type[Branched]:
+    """The system without one branch ("": with all), or with a share of the places for cold tracks.
+
+    `grouped`: the extension `group_attention` is a part of the whole.
+    """
     switched = {"attention": {"attention": False}, "time": {"order": False}, SHARE_OUT: {"cold_share": True}}
     off = switched.get(without, {})
-    return type("Branched", (Branched,), {"switches": {**Branched.switches, **off}, "without": without})
+    whole = {**Branched.switches, "group_attention": grouped}
+    return type("Branched", (Branched,), {"switches": whole | off, "without": without})
 
 
 def worded(folder: Path) -> Sources:
@@ -141,7 +146,7 @@ class Found(NamedTuple):
     sessions: np.ndarray
 
 
-def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
+def found_in(name: str, seed: int, sizes: Mapping[str, Any], grouped: bool) -> Found:
     """One seed of a world and of the training."""
     torch.set_num_threads(1)
     shares, heed = WORLDS[name]
@@ -150,7 +155,7 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
     hits: dict[str, np.ndarray] = {}
     for without in ("", SHARE_OUT, *asked(name)):
         data = seen.get(without, seen[""])
-        hits[without] = hit(run_split(system(without)(TRAINING), data, seed).open_rank)
+        hits[without] = hit(run_split(system(without, grouped)(TRAINING), data, seed).open_rank)
         say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits[without].mean():.4f}")
     slices = Slices(seen[""], "split")
     mask = slices.masks["cold"]
@@ -166,8 +171,8 @@ def found_in(name: str, seed: int, sizes: Mapping[str, Any]) -> Found:
 
 
 def asked(world: str) -> tuple[str, ...]:
-    """The branches of which a world tells something: all, or the one that it gives no share."""
-    return BRANCHES if world == "all" else (world.removeprefix("no-"),)
+    """The branches of which a world tells something: all, or one."""
+    return {"all": BRANCHES, "heed": ("attention",)}.get(world, (world.removeprefix("no-"),))
 
 
 def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
@@ -205,6 +210,7 @@ def main() -> int:
         help="sound and words tell nothing of each other",
     )
     parser.add_argument("--coherence", type=float, default=0.0, help="how much of a track's style is its artist's")
+    parser.add_argument("--group-attention", action="store_true", help="the whole model has this extension, too")
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
@@ -216,8 +222,9 @@ def main() -> int:
     }
     sizes["clips"] = args.tracks
     worlds = args.worlds.split(",")
+    grouped = args.group_attention
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
-        runs = {name: [pool.submit(found_in, name, seed, sizes) for seed in range(args.seeds)] for name in worlds}
+        runs = {name: [pool.submit(found_in, name, n, sizes, grouped) for n in range(args.seeds)] for name in worlds}
         result = {name: told(name, [run.result() for run in mine]) for name, mine in runs.items()}
     tell(result, args.out)
     return 0

@@ -85,7 +85,16 @@ class CountsConfig:
             raise ConfigError(f"CountsConfig: {error}") from error
 
 
-EXTENSIONS = ("content_rows", "simf_rows", "tied_rows", "copy_head", "cold_calibration", "cold_share", "wide_head")
+EXTENSIONS = (
+    "content_rows",
+    "simf_rows",
+    "tied_rows",
+    "group_attention",
+    "copy_head",
+    "cold_calibration",
+    "cold_share",
+    "wide_head",
+)
 """What `MSAMConfig` adds to the paper's model."""
 
 
@@ -96,13 +105,14 @@ class MSAMConfig:
     dim is d, window is k; the recurrent state and the rows of U have size 2d. The extensions (`EXTENSIONS`) are
     `content_rows` (row of U = map of the track's content + a free residual) or, with free rows, `simf_rows` (they
     start as SiMF's factors of the track and its artist); `tied_rows` (a track's row of U is a part of its input, too);
+    `group_attention` (likeness to the window in sound, with attention to the audio groups in which its plays agree);
     `copy_head` (pointer scores over the plays of the window); `cold_calibration` (scores of tracks that training did
     not meet are scaled and shifted by what the holdout shows), `cold_share` (shifted so far that lists hold as many of
     them as listeners play, rather than by likelihood) and `wide_head` (a scorer over `counts`, with `wide_inputs`
     inputs, added to the logits).
 
     For ablation alone: `attention=False` makes every softmax of Eq. 22-24 uniform, `order=False` shows the plays of the
-    window in the order of the catalogue instead of that of time.
+    window in an order by chance instead of that of time.
     """
 
     dim: int = 100
@@ -119,6 +129,7 @@ class MSAMConfig:
     content_rows: bool = True
     simf_rows: bool = False
     tied_rows: bool = False
+    group_attention: bool = False
     copy_head: bool = True
     cold_calibration: bool = True
     cold_share: bool = False

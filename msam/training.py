@@ -146,6 +146,7 @@ class _Run:
         else:
             _start_from(self.model, self.track_ids, init, self.inputs)
         self.content = self._content()
+        self.groups = self.model.all_groups(self.inputs)
         self.optimiser = _optimiser(self.model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
 
@@ -165,7 +166,7 @@ class _Run:
         return self.model.all_content(self.inputs)
 
     def _rows(self, some: Tensor | None) -> Tensor:
-        """Rows of U of `some` tracks of training, or of all."""
+        """Rows of U of `some` tracks of training, or of all [n, 2d]."""
         head = self.model.u
         if not isinstance(head, ContentRows):
             return _select(head.weight, some)
@@ -173,6 +174,10 @@ class _Run:
         content = _select(self.content, some)
         keep = (torch.rand(len(content), 1) >= self.settings.residual_dropout).float()
         return head.training_rows(content, _select(head.residual, some) * keep)
+
+    def _ranked(self, rows: Tensor, some: Tensor | None = None) -> Tensor:
+        """Rows of U of `some` tracks of training, or of all, with what group attention multiplies."""
+        return rows if self.model.groups is None else torch.cat([rows, _select(self.groups, some)], 1)
 
     def _loss(self, positions: Integers) -> Tensor:
         """Mean loss (Eq. 27) of the windows before `positions`, whose tracks are encoded once each, and no others."""
@@ -192,9 +197,9 @@ class _Run:
         user: UserSide = self.model.encode_users(data.users.select(torch.from_numpy(users)))
         hidden = self.model(side, local - pad, user.select(torch.from_numpy(mine)))
         if drawn is None:
-            return functional.cross_entropy(self.model.logits(hidden, rows, window), targets)
+            return functional.cross_entropy(self.model.logits(hidden, self._ranked(rows), window), targets)
         window = torch.where(window >= 0, drawn.places[window.clamp(min=0)], -1)
-        logits = self.model.logits(hidden, rows, window) + drawn.weights
+        logits = self.model.logits(hidden, self._ranked(rows, drawn.tracks), window) + drawn.weights
         return functional.cross_entropy(logits, drawn.places[targets])
 
     def _draw(self, window: Tensor, targets: Tensor) -> Drawn | None:

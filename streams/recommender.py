@@ -89,8 +89,8 @@ class Recommender:
         self._mask = torch.full((width,), -torch.inf)
         self._silent = np.ones(width, dtype=np.bool_)
         self._side: TrackSide = encode_tracks(self.model, self._inputs([Track("")])).head(0).grown(width)
-        self._rows = torch.zeros(width, self.model.config.state)
-        self._units = torch.zeros(width, self.model.config.state)
+        self._rows = torch.zeros(width, self.model.row_width)
+        self._units = torch.zeros_like(self._rows)
         self._users = self._nobody()
         self._place(self._tracks, list(range(self.trained)))
         self._n = n

@@ -227,6 +227,13 @@ class WithTiedRows(_Ablation):
     switches: ClassVar[dict[str, bool]] = _only("tied_rows")
 
 
+class WithGroupAttention(_Ablation):
+    """Ablation: the published model that also attends to the audio groups in which a window agrees."""
+
+    name: ClassVar[str] = "msam+group-attention"
+    switches: ClassVar[dict[str, bool]] = _only("group_attention")
+
+
 class WithColdShare(_Ablation):
     """Ablation: `WithContentRows`, with as many places of lists for cold tracks as they have plays."""
 

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from msam.network.normalise import Principal
+
+GROUP_COMPONENTS = 8  # by which an audio group is known; with 6, bits depend on a track's place in its batch
+
 
 def steady_exp(values: Tensor) -> Tensor:
     """exp whose bits do not depend on where in its batch a row stands.
@@ -69,6 +73,51 @@ class Attention(nn.Module):
         present = mask.any(-1)
         log_sum = torch.where(present, scores.masked_fill(~mask, -1e30).double().logsumexp(-1).to(scores.dtype), 0.0)
         return Attended(value, log_sum, present, weights)
+
+
+class GroupAttention(nn.Module):
+    """Extension: which audio group a listener heeds. In that group, likeness to the window raises a track's score.
+
+    Eq. 22 weighs the groups of a track by that track alone, whoever listens. Here a group weighs the more, the further
+    the plays of the window are together from the average of all tracks: n |m|^2, their mean m in whitened components,
+    which is the number of components where they are together by chance.
+    """
+
+    def __init__(self, groups: int, width: int, attend: bool = True) -> None:
+        super().__init__()
+        self.attend = attend
+        self.components = nn.ModuleList(Principal(width, GROUP_COMPONENTS) for _ in range(groups))
+        self.sharpness = nn.Parameter(torch.full((groups,), -1.5))  # log
+        self.bias = nn.Parameter(torch.zeros(groups))
+        self.gain = nn.Parameter(torch.full((groups, 1), 0.5))
+        self.doubt = nn.Parameter(torch.tensor(1.0))  # log of the number of plays that count half
+
+    def fit(self, audio: Tensor, mask: Tensor) -> None:
+        """Fit the components on standardised audio [n, G, A] of the tracks of training, mask bool [n]."""
+        if bool(mask.any()):
+            for group, part in zip(self.components, audio[mask].unbind(1), strict=True):
+                group.fit(part, torch.ones_like(part, dtype=torch.bool))  # type: ignore[operator]
+
+    def encode(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Standardised audio [n, G, A], mask bool [n] -> [n, G, R], 0 without audio."""
+        there = mask.unsqueeze(1).expand(audio.shape[::2])
+        return torch.stack(
+            [group(part, there) for group, part in zip(self.components, audio.unbind(1), strict=True)], 1
+        )
+
+    def weighed(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """values [B, K, G, R], present bool [B, K] -> means over the window [B, G, R], and their weights [B, G]."""
+        count = present.sum(1)[:, None, None]
+        mean = (values * present[..., None, None]).sum(1) / count.clamp(min=1)
+        scores = self.sharpness.exp() * (count * mean.square()).sum(-1) + self.bias
+        if not self.attend:
+            scores = torch.zeros_like(scores)
+        return mean * count / (count + self.doubt.exp()), masked_softmax(scores, (count[..., 0] > 0).expand_as(scores))
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        """values [B, K, G, R], present bool [B, K] -> by what a track's values [G * R] are multiplied: [B, G * R]."""
+        mean, weights = self.weighed(values, present)
+        return (self.gain * weights.unsqueeze(-1) * mean).flatten(1) * weights.shape[1]
 
 
 class ModalityAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msam.config import MSAMConfig
-from msam.network.attention import Attention, ModalityAttention, masked_softmax
+from msam.network.attention import GROUP_COMPONENTS, Attention, GroupAttention, ModalityAttention, masked_softmax
 from msam.network.copy_head import CopyHead, occurrences
 from msam.network.encoders import AudioMLP, BiLSTM, TextCNN, WindowLSTM
 from msam.network.inputs import FIELDS, TrackInputs, UserInputs, spans
@@ -15,7 +15,18 @@ from msam.network.rows import ContentRows, FreeRows, RawContent
 from msam.network.sides import Explanation, Hidden, TrackSide, UserSide
 from msam.network.wide import WideHead, WideInputs
 
+_GOLDEN = -7046029254386353131  # 2^64 over the golden ratio, as an int64 (Knuth, vol. 3, 6.4)
 PART = 1024  # tracks per call where all tracks of training are gone through
+
+
+def by_chance(window: Tensor) -> Tensor:
+    """The plays of each window [B, K] in an order that follows from which they are, not from when they were.
+
+    Another window has another order of the same plays: one order of all tracks would be something to learn from.
+    """
+    key = (window + 1) * (2 * window.sum(1, keepdim=True) + 1) * _GOLDEN  # the overflow is what mixes
+    first = torch.iinfo(key.dtype).min
+    return window.gather(1, key.where(window >= 0, first).argsort(1))
 
 
 class MSAM(nn.Module):
@@ -43,6 +54,9 @@ class MSAM(nn.Module):
         self.sequence_project = nn.Linear(2 * config.hidden, d)
         self.fused_lstm = WindowLSTM(d, config.state)
         self.plain_lstm = WindowLSTM(d, config.state)
+        self.groups: GroupAttention | None = None
+        if config.group_attention:
+            self.groups = GroupAttention(config.audio_groups, config.audio_width, config.attention)
         self.dropout = nn.Dropout(config.dropout)
         self.raw_content: RawContent | None = None
         self.u: ContentRows | FreeRows
@@ -67,6 +81,8 @@ class MSAM(nn.Module):
         self.factor_scale.fit(inputs.factor, inputs.factor_mask)
         self.artist_scale.fit(inputs.artist_factor, inputs.artist_mask)
         self.audio_scale.fit(inputs.audio, inputs.audio_mask)
+        if self.groups is not None:
+            self.groups.fit(self.audio_scale(inputs.audio, inputs.audio_mask), inputs.audio_mask)
         if self.raw_content is not None:
             self.raw_content.fit(inputs, self.audio_scale(inputs.audio, inputs.audio_mask))
         elif self.config.simf_rows:
@@ -91,6 +107,16 @@ class MSAM(nn.Module):
         return self.raw_content(  # type: ignore[no-any-return]
             inputs, self.audio_scale(inputs.audio, inputs.audio_mask), self._joined(inputs)
         )
+
+    def _groups(self, audio: Tensor, mask: Tensor) -> Tensor:
+        """Standardised audio [n, G, A] as group attention reads it [n, G, R], R = 0 without it."""
+        return audio[..., :0] if self.groups is None else self.groups.encode(audio, mask)
+
+    @torch.no_grad()
+    def all_groups(self, inputs: TrackInputs) -> Tensor:
+        """What rows have beside those of U, of many tracks: [n, G * R]."""
+        audio = self.audio_scale(inputs.audio, inputs.audio_mask)
+        return self._groups(audio, inputs.audio_mask).flatten(1)
 
     @torch.no_grad()
     def all_content(self, inputs: TrackInputs) -> Tensor:
@@ -122,6 +148,7 @@ class MSAM(nn.Module):
             text.present,
             text.weights,
             content,
+            self._groups(audio_in, inputs.audio_mask),
         )
 
     def encode_users(self, users: UserInputs) -> UserSide:
@@ -146,7 +173,7 @@ class MSAM(nn.Module):
         side: n tracks; window int64 [B, K]: rows of side, oldest first, left padded with -1; user: B users.
         """
         if not self.config.order:
-            window = window.sort(1).values  # rows of a batch are in the order of the catalogue
+            window = by_chance(window)
         mask = window >= 0
         lengths = mask.sum(1)
         shape, flat = window.shape, window.clamp(min=0).flatten()
@@ -165,8 +192,11 @@ class MSAM(nn.Module):
         )
         _, attended = self.fused_lstm(self.dropout(fused), lengths)  # h' (Eq. 25)
         _, plain = self.plain_lstm(series, lengths)  # h
-        state = self.dropout((plain + attended) / 2)
-        return Hidden(state, fused, gamma, share * mask.unsqueeze(-1), mask)
+        state = query = self.dropout((plain + attended) / 2)
+        if self.groups is not None:
+            heeded = self.groups(gather(side.groups), gather(side.audio_present) & mask)
+            query = torch.cat([state, heeded], 1)
+        return Hidden(state, query, fused, gamma, share * mask.unsqueeze(-1), mask)
 
     @staticmethod
     def _union(text: Tensor, log_sum: Tensor, present: Tensor, user: UserSide) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,6 +219,12 @@ class MSAM(nn.Module):
         alpha = side.alpha.index_select(0, flat).view(*window.shape, -1) * hidden.text_share[..., :1]
         return Explanation(hidden.gamma, beta, alpha, user.alpha.unsqueeze(1) * hidden.text_share[..., 1:])
 
+    @property
+    def row_width(self) -> int:
+        """Size of a row as `rows` makes them: 2d, and what group attention multiplies."""
+        heeded = 0 if self.groups is None else self.config.audio_groups * GROUP_COMPONENTS
+        return self.config.state + heeded
+
     # -- rows of U and logits ---------------------------------------------------------------------------------
 
     def trained_rows(self) -> Tensor:
@@ -200,8 +236,15 @@ class MSAM(nn.Module):
         return side.content * self.cold_scale
 
     def rows(self, side: TrackSide, trained: Tensor) -> Tensor:
-        """Rows for the n tracks of side; trained int64 [n]: place among the tracks of training, -1 for a cold one."""
-        return self._known_or(self.cold_rows(side), trained)
+        """Rows for the n tracks of side, [n, 2d] or wider with what group attention multiplies.
+
+        trained int64 [n]: place among the tracks of training, -1 for a cold one.
+        """
+        rows = self._known_or(self.cold_rows(side), trained)
+        if self.groups is None:
+            return rows
+        scale = torch.where(trained >= 0, 1.0, self.cold_scale).unsqueeze(1)
+        return torch.cat([rows, side.groups.flatten(1) * scale], 1)
 
     def _known_or(self, cold: Tensor, trained: Tensor) -> Tensor:
         if self.row_count == 0:
@@ -221,8 +264,8 @@ class MSAM(nn.Module):
         return scores
 
     def logits(self, hidden: Hidden, rows: Tensor, window: Tensor) -> Tensor:
-        """U h* (Eq. 26) plus the copy scores, for one softmax: rows [n, 2d], window int64 [B, K] of rows -> [B, n]."""
-        logits = hidden.state @ rows.T
+        """U h* (Eq. 26) plus the copy scores, for one softmax: `rows` of n tracks, window int64 [B, K] -> [B, n]."""
+        logits = hidden.query @ rows.T
         if self.copy_head is None:
             return logits
         return logits.scatter_add(1, window.clamp(min=0), self.copy_scores(hidden, window))

@@ -22,6 +22,7 @@ class TrackSide(NamedTuple):
     text_present: Tensor  # bool [n]
     alpha: Tensor  # [n, P] weights of the words among the track's own
     content: Tensor  # [n, 2D] row of U from content alone, for a track that was not trained on
+    groups: Tensor  # [n, G, R] its audio groups for `GroupAttention`; R = 0 without it
 
     def __len__(self) -> int:
         return self.series.shape[0]
@@ -84,6 +85,7 @@ class Hidden(NamedTuple):
     """The network's state after B windows, and the weights that explain it. All weights are 0 at padded plays."""
 
     state: Tensor  # [B, 2D] h* = (h + h')/2
+    query: Tensor  # [B, 2D] the same, by which rows are multiplied; wider with group attention
     fused: Tensor  # [B, K, D] z_att (Eq. 24)
     gamma: Tensor  # [B, K, 3] weights of audio, text, sequence
     text_share: Tensor  # [B, K, 2] share of the text weight that is the track's words, the user's words

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from msam.config import EXTENSIONS, ConfigError, MSAMConfig, TrainConfig
 from msam.network import MSAM, TrackContent, TrackInputs, TrackSide, UserInputs, inference
-from msam.network.attention import masked_softmax
+from msam.network.attention import GroupAttention, masked_softmax
 from msam.network.copy_head import CopyHead, window_facts
 from msam.network.inputs import InputError
+from msam.network.model import by_chance
 from msam.network.rows import ContentRows, FreeRows
 from tests.unit.network_data import PUBLISHED, SMALL, content, model, tracks, users
 
@@ -145,6 +146,56 @@ def test_without_order_a_window_is_a_set(config: MSAMConfig) -> None:
         assert same is not order
 
 
+def test_without_order_another_window_has_another_order_of_the_same_plays() -> None:
+    window = torch.from_numpy(np.random.default_rng(0).integers(0, 500, (4000, 8)))
+    window[:, 2:4] = torch.tensor([7, 400])
+    turned = by_chance(window)
+    assert torch.equal(turned.sort(1).values, window.sort(1).values)
+    first = (turned == 7).int().argmax(1) < (turned == 400).int().argmax(1)
+    assert 0.46 < float(first.float().mean()) < 0.54, "neither of the two is always before the other"
+
+
+@torch.no_grad()
+def test_group_attention_is_added_to_the_scores_and_nothing_else() -> None:
+    plain, heeding = model(SMALL), model(replace(SMALL, group_attention=True))
+    assert heeding.groups is not None
+    heeding.groups.gain.fill_(1.0)
+    heeding.cold_scale.fill_(0.5)
+    mine = {name: tensor for name, tensor in heeding.state_dict().items() if not name.startswith("groups.")}
+    assert set(mine) == set(plain.state_dict())
+    plain.load_state_dict(mine)
+    trained = torch.arange(20).where(torch.arange(20) % 3 > 0, -1)
+    one, two = (inference.encode_catalogue(network, tracks(20), trained) for network in (plain, heeding))
+    for name, values, theirs in zip(TrackSide._fields, one.side, two.side, strict=True):
+        assert name == "groups" or torch.equal(values, theirs), name
+    window, people = windows(8, 20, SMALL.window), inference.encode_users(plain, users(8))
+    logits, _ = inference.score(plain, one.side, one.rows, window, people)
+    found, hidden = inference.score(heeding, two.side, two.rows, window, people)
+    there = (window >= 0) & two.side.audio_present[window.clamp(min=0)]
+    heeded = heeding.groups(two.side.groups[window.clamp(min=0)], there)
+    scale = torch.where(trained < 0, 0.5, 1.0)
+    torch.testing.assert_close(found, logits + heeded @ two.side.groups.flatten(1).T * scale)
+    assert bool(heeded[there.any(1)].any(1).all()) and not bool(heeded[~there.any(1)].any()), "sound alone tells"
+    assert hidden.query.shape[1] == two.rows.shape[1] == heeding.row_width > one.rows.shape[1] == plain.row_width
+
+
+@pytest.mark.parametrize("attend", [True, False])
+def test_group_attention_goes_to_the_group_in_which_the_plays_agree(attend: bool) -> None:
+    audio = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 5, 4))).float()
+    sounding = torch.arange(300) >= 5
+    attention = GroupAttention(groups=5, width=4, attend=attend)
+    attention.fit(audio, sounding)
+    values = attention.encode(audio, sounding)
+    assert not bool(values[:5].any())
+    torch.testing.assert_close(values[5:].square().mean((0, 1)), torch.ones(4), atol=1e-4, rtol=0)
+    alike = audio[:, 3, 0].topk(12).indices
+    _, weights = attention.weighed(values[alike].unsqueeze(0), sounding[alike].unsqueeze(0))
+    if attend:
+        assert weights.argmax() == 3 and weights[0, 3] > 0.9
+    else:
+        torch.testing.assert_close(weights, torch.full((1, 5), 0.2))
+
+
 def test_union_of_track_and_user_words_is_one_softmax() -> None:
     """The joined log-sum-exps equal a softmax over all positions at once."""
     network, inputs, people = model(), tracks(1), users(1)
@@ -235,9 +286,9 @@ def test_tied_rows_are_a_part_of_the_input_and_nothing_else() -> None:
     assert torch.equal(one.rows, two.rows) and torch.equal(one.offsets, two.offsets)
 
 
-@pytest.mark.parametrize("tied_rows", [False, True])
-def test_a_track_of_a_catalogue_has_the_same_bits_beside_any_others(tied_rows: bool) -> None:
-    config = MSAMConfig(tied_rows=tied_rows)
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_track_of_a_catalogue_has_the_same_bits_beside_any_others(extra: bool) -> None:
+    config = MSAMConfig(tied_rows=extra, group_attention=extra)
     network, inputs = model(config, rows=40), tracks(40, config)
     trained = torch.arange(40).where(torch.arange(40) % 5 > 0, -1)
     whole = inference.encode_catalogue(network, inputs, trained)
@@ -262,8 +313,9 @@ def test_rows_can_start_as_the_factors_of_simf() -> None:
     assert torch.equal(fresh.u.weight, before), "without factors, rows stay as they were drawn"
 
 
-def test_same_bits_at_any_place_in_a_batch_and_beside_any_other_rows() -> None:
-    config = MSAMConfig()
+@pytest.mark.parametrize("group_attention", [False, True])
+def test_same_bits_at_any_place_in_a_batch_and_beside_any_other_rows(group_attention: bool) -> None:
+    config = MSAMConfig(group_attention=group_attention)
     network = model(config, rows=40)
     inputs = tracks(40, config)
     side = inference.encode_tracks(network, inputs)
