@@ -146,7 +146,7 @@ class _Run:
         else:
             _start_from(self.model, self.track_ids, init, self.inputs)
         self.content = self._content()
-        self.groups = self.model.all_groups(self.inputs)
+        self.groups = None if self.model.groups is None else self.model.all_groups(self.inputs)
         self.optimiser = _optimiser(self.model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
 
@@ -177,7 +177,7 @@ class _Run:
 
     def _ranked(self, rows: Tensor, some: Tensor | None = None) -> Tensor:
         """Rows of U of `some` tracks of training, or of all, with what group attention multiplies."""
-        return rows if self.model.groups is None else torch.cat([rows, _select(self.groups, some)], 1)
+        return rows if self.groups is None else torch.cat([rows, _select(self.groups, some)], 1)
 
     def _loss(self, positions: Integers) -> Tensor:
         """Mean loss (Eq. 27) of the windows before `positions`, whose tracks are encoded once each, and no others."""

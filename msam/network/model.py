@@ -81,10 +81,11 @@ class MSAM(nn.Module):
         self.factor_scale.fit(inputs.factor, inputs.factor_mask)
         self.artist_scale.fit(inputs.artist_factor, inputs.artist_mask)
         self.audio_scale.fit(inputs.audio, inputs.audio_mask)
+        audio = self.audio_scale(inputs.audio, inputs.audio_mask)
         if self.groups is not None:
-            self.groups.fit(self.audio_scale(inputs.audio, inputs.audio_mask), inputs.audio_mask)
+            self.groups.fit(audio, inputs.audio_mask)
         if self.raw_content is not None:
-            self.raw_content.fit(inputs, self.audio_scale(inputs.audio, inputs.audio_mask))
+            self.raw_content.fit(inputs, audio)
         elif self.config.simf_rows:
             assert isinstance(self.u, FreeRows)
             self.u.start(self._joined(inputs)[:, : self.config.state])
