@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -90,19 +93,59 @@ def eager(model: MSAM, n: int) -> Call:
 def traced(model: MSAM, n: int, inputs: Inputs) -> Call:
     """The computation as one graph for inputs of these shapes.
 
-    Python lets go of its lock at every torch operation and may wait for it after each; a graph does so once. The
-    caller compares it with `eager` before relying on it.
+    Python lets go of its lock at every torch operation and may wait for it again after each; a graph does so once. Its
+    weights are inputs too, so that a model of the same shapes needs no graph of its own: to trace keeps the lock while
+    plays wait for it. The caller compares it with `eager` before relying on it.
     """
+    weights = _weights(model)
+    key = (model.config, n, _shapes(weights.values()), _shapes(inputs.tensors()[:_TABLES]), inputs.wide is None)
+    with _lock:
+        graph = _graphs.get(key)
+        if graph is None:
+            while len(_graphs) >= _KEPT:
+                _graphs.pop(next(iter(_graphs)))
+            graph = _graphs[key] = _trace(model, n, weights, inputs)
+
+    @torch.inference_mode()
+    def call(inputs: Inputs) -> Ranking:
+        return Ranking(*graph(*weights.values(), *inputs.tensors()))
+
+    return call
+
+
+_TABLES = 5 + len(TrackSide._fields) + len(UserSide._fields)  # what is behind them differs in number from call to call
+_KEPT = 12  # graphs
+_graphs: dict[Hashable, Callable[..., tuple[Tensor, ...]]] = {}
+_lock = threading.Lock()
+
+
+def _weights(model: MSAM) -> dict[str, Tensor]:
+    """All that the computation reads of a model, by name: not U, whose rows are inputs."""
+    found = chain(model.named_parameters(), model.named_buffers())
+    return {name: tensor for name, tensor in found if not name.startswith("u.")}
+
+
+def _shapes(tensors: Iterable[Tensor]) -> Hashable:
+    return tuple((tensor.dtype, tensor.shape) for tensor in tensors)
+
+
+def _trace(model: MSAM, n: int, weights: dict[str, Tensor], inputs: Inputs) -> Callable[..., tuple[Tensor, ...]]:
+    shell = copy.deepcopy(model, {id(model.u): nn.Module()})  # its weights give way to inputs
+    ranked = Ranked(shell, n).eval()
+
+    def run(*tensors: Tensor) -> Ranking:
+        for name, tensor in zip(weights, tensors, strict=False):
+            path, _, leaf = name.rpartition(".")
+            module = shell.get_submodule(path)
+            delattr(module, leaf)  # torch.func.functional_call does this, but not while it is traced
+            setattr(module, leaf, tensor)
+        found: Ranking = ranked(*tensors[len(weights) :])
+        return found
+
     with warnings.catch_warnings(), torch.inference_mode():
         # trace is to give way to compile, which needs a C++ compiler on the machine that serves; what the tracer
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
-        graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Ranked(model, n).eval(), inputs.tensors(), check_trace=False
+        return torch.jit.trace(  # type: ignore[no-untyped-call,no-any-return]
+            run, (*weights.values(), *inputs.tensors()), check_trace=False
         )
-
-    @torch.inference_mode()
-    def call(inputs: Inputs) -> Ranking:
-        return Ranking(*graph(*inputs.tensors()))
-
-    return call

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from msam.features.audio import AUDIO_GROUPS
+from msam.network import ranked
 from msam.network.inference import WINDOW_BATCH
 from msam.network.model import MSAM
 from msam.network.ranked import Call, Inputs, Ranking, eager
@@ -287,6 +288,32 @@ def test_a_list_straight_into_bytes_is_what_fastavro_writes(served: Recommender)
     for place, found in enumerate(served.prepare(asked, TRACKS)):
         blank = Recommendation(f"hörer {place}", (), "v1", 300 + place, 0, place, Source("plays", 3, 2**40, 0.1, "t1"))
         assert found.encode(blank) == encode(replace(blank, items=found.items()))
+
+
+def test_a_model_of_the_same_shapes_is_ranked_by_the_same_graphs(
+    known: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranked, "_graphs", {})
+    first = load_model(made().version, known, wait=0)
+    before, weights = first.recommend(queries(40), 10), [tensor.clone() for tensor in first.model.parameters()]
+    graphs = dict(ranked._graphs)
+    second = load_model(made(seed=1).version, known, wait=0)
+    assert ranked._graphs == graphs and len(graphs) == len(second._calls) == 3
+    mine = second.recommend(queries(40), 10)
+    assert [names(items) for items in mine] != [names(items) for items in before], "each with its own weights"
+    monkeypatch.setattr(recommender, "traced", lambda model, n, inputs: eager(model, n))
+    assert load_model(made(seed=1).version, known, wait=0).recommend(queries(40), 10) == mine
+    assert first.recommend(queries(40), 10) == before
+    assert all(torch.equal(one, other) for one, other in zip(weights, first.model.parameters(), strict=True))
+
+
+def test_few_graphs_are_kept(known: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranked, "_graphs", {})
+    monkeypatch.setattr(ranked, "_KEPT", 4)
+    for n in (5, 6):
+        made_with = load_model(made().version, known, wait=0, n=n)
+        assert len(made_with._calls) == 3 and len(ranked._graphs) <= 4
+    assert len(ranked._graphs) == 4
 
 
 @pytest.mark.parametrize("moves", [False, True])
