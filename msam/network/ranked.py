@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,8 @@ def _trace(model: MSAM, n: int, weights: dict[str, Tensor], inputs: Inputs) -> C
         # trace is to give way to compile, which needs a C++ compiler on the machine that serves; what the tracer
         # cannot be sure of, the caller's comparison tells.
         warnings.simplefilter("ignore")
-        return torch.jit.trace(  # type: ignore[no-untyped-call,no-any-return]
+        graph: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
             run, (*weights.values(), *inputs.tensors()), check_trace=False
         )
+    graph._torchdynamo_inline = None  # the function that was traced: it would keep the shell and these weights
+    return graph  # type: ignore[no-any-return]

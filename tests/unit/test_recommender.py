@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -305,6 +307,15 @@ def test_a_model_of_the_same_shapes_is_ranked_by_the_same_graphs(
     assert load_model(made(seed=1).version, known, wait=0).recommend(queries(40), 10) == mine
     assert first.recommend(queries(40), 10) == before
     assert all(torch.equal(one, other) for one, other in zip(weights, first.model.parameters(), strict=True))
+
+
+def test_a_graph_keeps_no_weights(known: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranked, "_graphs", {})
+    served = load_model(made().version, known, wait=0)
+    weight = weakref.ref(served.model.sequence_project.weight)
+    del served
+    gc.collect()
+    assert len(ranked._graphs) == 3 and weight() is None
 
 
 def test_few_graphs_are_kept(known: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
