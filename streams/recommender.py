@@ -8,7 +8,7 @@ asked is still to be answered.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ from streams.records import Item
 
 log = logging.getLogger(__name__)
 _ROOM = 1024  # the table of tracks grows by this many rows
+_STEP = 1024  # tracks that are encoded without a pause, where there are pauses
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
 
@@ -65,8 +66,15 @@ class Recommender:
     """Lists of one model version; follows the catalogue as it changes."""
 
     def __init__(
-        self, checkpoint: Checkpoint, simf: SiMFState, catalogue: Catalogue, n: int = 20, half: bool = False
+        self,
+        checkpoint: Checkpoint,
+        simf: SiMFState,
+        catalogue: Catalogue,
+        n: int = 20,
+        half: bool = False,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
+        """n: items of a list; half: LSTMs in bfloat16; pause: called after every step of the work."""
         self.version = checkpoint.version
         self.model = checkpoint.model
         self.simf = simf
@@ -92,12 +100,15 @@ class Recommender:
         self._rows = torch.zeros(width, self.model.row_width)
         self._units = torch.zeros_like(self._rows)
         self._users = self._nobody()
-        self._place(self._tracks, list(range(self.trained)))
+        for start in range(0, self.trained, _STEP):
+            some = range(start, min(start + _STEP, self.trained))
+            self._place([self._tracks[row] for row in some], some)
+            pause()
         self._n = n
         self._fast = half_recurrent(self.model) if half else self.model
         self._calls: dict[int, Call] = {}
         self._gathering = threading.Lock()
-        self._compile()
+        self._compile(pause)
 
     @property
     def behind(self) -> bool:
@@ -167,7 +178,7 @@ class Recommender:
     def _inputs(self, tracks: Sequence[Track]) -> TrackInputs:
         return TrackInputs.build(contents(tracks, self.simf), self.model.config)
 
-    def _compile(self) -> None:
+    def _compile(self, pause: Callable[[], None] = lambda: None) -> None:
         """Trace the model call in every batch shape, and keep the shapes that may stand for one another here.
 
         Matrix products of other shapes may sum in another order, by library and CPU, and a trace may miss a branch. So
@@ -181,6 +192,7 @@ class Recommender:
         plain = eager(self._fast, self._n)
         whole = plain(self._inputs_of(stack_windows(windows, size, WINDOW_BATCH), queries))
         self._calls = {}
+        pause()
         for shape in (*_SMALL, WINDOW_BATCH):
             parts = [
                 self._inputs_of(stack_windows(windows[at : at + shape], size, shape), queries[at : at + shape])
@@ -190,6 +202,7 @@ class Recommender:
             answers = [torch.cat(field) for field in zip(*map(call, parts), strict=True)]
             if all(torch.equal(one, other) for one, other in zip(answers, whole, strict=True)):
                 self._calls[shape] = call
+            pause()
         self._calls.setdefault(WINDOW_BATCH, plain)
         moved = plain(
             self._inputs_of(stack_windows([*windows[1:], windows[0]], size, WINDOW_BATCH), [*queries[1:], queries[0]])

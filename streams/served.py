@@ -19,6 +19,7 @@ from streams.records import ModelVersion
 
 log = logging.getLogger(__name__)
 _FALLBACKS = 3  # earlier versions that a worker without a model tries, when the newest is refused
+_REST = 3.0  # times the work
 SIMF = "simf."  # prefix of SiMF's arrays within an artifact
 
 
@@ -34,17 +35,39 @@ def artifact_path(uri: str) -> Path:
     return Path(unquote(parsed.path))
 
 
+class Rests:
+    """Called between the steps of some work, it rests for three times the processor time that the last step took.
+
+    What is served meanwhile finds the processor, and Python's lock, free for most of the time.
+    """
+
+    def __init__(self) -> None:
+        self._spent = time.thread_time()
+
+    def __call__(self) -> None:
+        """Rest on the thread that works."""
+        time.sleep(_REST * (time.thread_time() - self._spent))
+        self._spent = time.thread_time()
+
+
 def load_model(
-    record: ModelVersion, catalogue: Catalogue, wait: float = 60.0, n: int = 20, half: bool = False
+    record: ModelVersion,
+    catalogue: Catalogue,
+    wait: float = 60.0,
+    n: int = 20,
+    half: bool = False,
+    pause: Callable[[], None] = lambda: None,
 ) -> Recommender:
     """Load, verify and warm up one version; ModelRefused says what is wrong with it.
 
-    Waits until the catalogue holds what the model was trained on, so that its rows find their features.
+    Waits until the catalogue holds what the model was trained on, so that its rows find their features. `pause` is
+    called after every step of the work.
     """
     if record.uri is None or record.sha256 is None:
         raise ModelRefused(f"model {record.version}: the announcement names no artifact and sha256")
     try:
         loaded = checkpoint.load(artifact_path(record.uri), verify=True)
+        pause()
         found = loaded.manifest["weights"]["sha256"]
         if found != record.sha256:
             raise ModelRefused(f"model {record.version}: sha256 is {found}, announced was {record.sha256}")
@@ -61,10 +84,9 @@ def load_model(
             raise ModelRefused(
                 f"model {record.version}: none of its tracks is in this catalogue; is it of another system?"
             )
-        recommender = Recommender(loaded, simf, catalogue, n, half)
+        recommender = Recommender(loaded, simf, catalogue, n, half, pause)
         while recommender.sync(1024):
-            pass
-        recommender.recommend([], 1)
+            pause()
         return recommender
     except (MethodError, OSError, ValueError, KeyError) as error:
         raise ModelRefused(f"model {record.version}: {error}") from error
@@ -166,7 +188,8 @@ class ModelWatch:
             if record is None:
                 raise ModelRefused(f"model {version}: the channel points to it, but it was never announced")
             log.info("model %s: loading", version)
-            found = load_model(record, self._catalogue, n=self._n, half=self._half)
+            pause = Rests() if self.available else lambda: None
+            found = load_model(record, self._catalogue, n=self._n, half=self._half, pause=pause)
             self._simf, self._next = found.simf, found
             log.info("model %s: verified, goes live between two batches", version)
             return True

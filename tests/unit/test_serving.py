@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from msam.counts import keys_of
 from msam.features.audio import AUDIO_GROUPS
-from streams import topics
+from streams import served, topics
 from streams.catalogue import Catalogue
 from streams.counted import Plays
 from streams.lanes import Lane
@@ -28,7 +29,7 @@ from streams.recommender import Query
 from streams.records import ModelVersion, Play, Recommendation, Source, TrackFeature
 from streams.sealing import Keyring, seal
 from streams.serialization import decode, encode, encode_json
-from streams.served import ModelRefused, ModelWatch, artifact_path, load_model
+from streams.served import ModelRefused, ModelWatch, Rests, artifact_path, load_model
 from streams.serving import PlayStep
 from streams.stores import TableStore
 from streams.windows import Window, decode_window, encode_window
@@ -464,6 +465,43 @@ def test_a_new_model_is_taken_over_between_batches(service: Service) -> None:
     text = service.metrics.text().decode()
     assert f'msam_model_info{{version="{newer.version}"}} 1.0' in text
     assert f'msam_model_info{{version="{made().version.version}"}} 0.0' in text
+
+
+def test_loading_rests_while_another_model_serves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[Rests] = []
+
+    class Counted(Rests):
+        def __init__(self) -> None:
+            super().__init__()
+            rests.append(self)
+
+    monkeypatch.setattr(served, "Rests", Counted)
+    first = Service(catalogue())
+    first.go_live(made().version)
+    first.watch.stop()
+    assert not rests, "nothing is served yet that could be held up"
+    service.go_live(made(2, 1).version)
+    deadline = time.monotonic() + 60
+    while not rests:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_rests_are_three_times_the_work_and_change_no_list(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent: list[float] = [0.0]
+    rested: list[float] = []
+    clock = SimpleNamespace(thread_time=lambda: spent[0], sleep=rested.append, monotonic=time.monotonic)
+    monkeypatch.setattr(served, "time", clock)
+    rests = Rests()
+
+    def pause() -> None:
+        spent[0] += 0.1
+        rests()
+
+    asked = [Query(("t1", "t2")), Query(())]
+    lists = load_model(made().version, service.known, 0, pause=pause).recommend(asked, N)
+    assert len(rested) > 5 and rested == pytest.approx([0.3] * len(rested))
+    assert load_model(made().version, service.known, 0).recommend(asked, N) == lists
 
 
 def test_without_a_model_nothing_is_ready() -> None:
