@@ -35,7 +35,7 @@ from streams.records import Item
 
 log = logging.getLogger(__name__)
 _ROOM = 1024  # the table of tracks grows by this many rows
-_STEP = 1024  # tracks that are encoded without a pause, where there are pauses
+_STEP = 1024  # tracks that are encoded without a pause
 _SMALL = (8, 16)  # shapes for small batches, used where they give the bits of the full one on this machine
 _WORDS_KEPT = 4096  # encoded profiles that are remembered
 
@@ -100,10 +100,7 @@ class Recommender:
         self._rows = torch.zeros(width, self.model.row_width)
         self._units = torch.zeros_like(self._rows)
         self._users = self._nobody()
-        for start in range(0, self.trained, _STEP):
-            some = range(start, min(start + _STEP, self.trained))
-            self._place([self._tracks[row] for row in some], some)
-            pause()
+        self._place(self._tracks, list(range(self.trained)), pause)
         self._n = n
         self._fast = half_recurrent(self.model) if half else self.model
         self._calls: dict[int, Call] = {}
@@ -155,16 +152,17 @@ class Recommender:
         self._compile()
 
     @torch.inference_mode()
-    def _place(self, tracks: Sequence[Track], rows: Sequence[int]) -> None:
+    def _place(self, tracks: Sequence[Track], rows: Sequence[int], pause: Callable[[], None] = lambda: None) -> None:
         """Encode the tracks and write them to their rows."""
-        for start in range(0, len(tracks), 4096):
-            some, where = tracks[start : start + 4096], torch.tensor(rows[start : start + 4096])
+        for start in range(0, len(tracks), _STEP):
+            some, where = tracks[start : start + _STEP], torch.tensor(rows[start : start + _STEP])
             known = torch.where(where < self.trained, where, -1)
             side, made, offsets = encode_catalogue(self.model, self._inputs(some), known)
             self._side.scatter(where, side)
             self._mask.index_copy_(0, where, offsets)
             self._rows.index_copy_(0, where, made)
             self._units.index_copy_(0, where, torch.nn.functional.normalize(made, dim=1))
+            pause()
         # Lists are put into words later, on other threads: they keep the catalogue that they were made with.
         self._tracks, self._artist, self._silent = [*self._tracks], self._artist.copy(), self._silent.copy()
         for track, row in zip(tracks, rows, strict=True):
