@@ -1,6 +1,6 @@
 """Does each branch of MSAM earn its keep? Simulated data of known truth, the model with and without a branch.
 
-    python benchmarks/branches.py [--seeds 4] [--worlds all,no-audio] [--out results.json]
+    python benchmarks/branches.py [--seeds 4] [--worlds all,no-audio] [--keep folder] [--out results.json]
 
 A world states what taste depends on: on all, or on all but one thing, of which the model is then rid. Without audio or
 text the model never sees them (nor do the factors see the tags), without time the plays of a window stand in the order
@@ -11,10 +11,12 @@ many places as plays (`cold_share`).
 
 import argparse
 import csv
+import json
 import multiprocessing
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -146,33 +148,51 @@ class Found(NamedTuple):
     sessions: np.ndarray
 
 
-def found_in(name: str, seed: int, sizes: Mapping[str, Any], grouped: bool) -> Found:
-    """One seed of a world and of the training."""
+def world_of(name: str, seed: int, sizes: Mapping[str, Any]) -> tuple[dict[str, Listening], np.ndarray]:
+    """One seed of a world: `data_of` for what is asked of it."""
     torch.set_num_threads(1)
     shares, heed = WORLDS[name]
     config = SimulationConfig(**sizes, seed=seed, clip_seconds=2.0, shares=shares, repeat=0.0, heed=heed)
-    seen, tags = data_of(config, asked(name))
-    hits: dict[str, np.ndarray] = {}
-    for without in ("", SHARE_OUT, *asked(name)):
-        data = seen.get(without, seen[""])
-        hits[without] = hit(run_split(system(without, grouped)(TRAINING), data, seed).open_rank)
-        say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits[without].mean():.4f}")
-    slices = Slices(seen[""], "split")
-    mask = slices.masks["cold"]
-    artists = seen[""].content.artist[:, None] == np.unique(seen[""].content.artist)
+    found = data_of(config, asked(name))
+    say(f"{name}, seed {seed}: simulated")
+    return found
+
+
+def hits_of(name: str, seed: int, without: str, grouped: bool, data: Listening, keep: Path | None) -> np.ndarray:
+    """HR@20 of each play after one training, read from the folder `keep` where it was trained before."""
+    file = keep / f"{name}-{seed}-{without or 'whole'}.npy" if keep else None
+    if file and file.exists():
+        kept: np.ndarray = np.load(file)
+        return kept
+    torch.set_num_threads(1)
+    hits = hit(run_split(system(without, grouped)(TRAINING), data, seed).open_rank)
+    if file:
+        with file.with_suffix(".part").open("wb") as part:
+            np.save(part, hits)
+        file.with_suffix(".part").rename(file)
+    say(f"{name}, seed {seed}, without {without or 'nothing'}: HR@20 {hits.mean():.4f}")
+    return hits
+
+
+def found_of(hits: dict[str, np.ndarray], data: Listening, tags: np.ndarray) -> Found:
+    """All hits of a seed and, where cold tracks are looked at, those of cold plays beside what needs no training."""
+    slices = Slices(data, "split")
+    if SHARE_OUT not in hits:
+        return Found(hits, {}, slices.sessions)
+    artists = data.content.artist[:, None] == np.unique(data.content.artist)
     cold = {
         "msam": hits[""],
         "msam, shared places": hits[SHARE_OUT],
-        "within artist": hit(cold_ranks(seen[""], artists)),
-        "within tag": hit(cold_ranks(seen[""], tags, most=False)),
-        "by shared tags": hit(cold_ranks(seen[""], tags)),
+        "within artist": hit(cold_ranks(data, artists)),
+        "within tag": hit(cold_ranks(data, tags, most=False)),
+        "by shared tags": hit(cold_ranks(data, tags)),
     }
-    return Found(hits, {of: found[mask] for of, found in cold.items()}, slices.sessions)
+    return Found(hits, {of: found[slices.masks["cold"]] for of, found in cold.items()}, slices.sessions)
 
 
 def asked(world: str) -> tuple[str, ...]:
-    """The branches of which a world tells something: all, or one."""
-    return {"all": BRANCHES, "heed": ("attention",)}.get(world, (world.removeprefix("no-"),))
+    """The branches of which a world tells something: all (and how cold tracks are placed), or one."""
+    return {"all": (SHARE_OUT, *BRANCHES), "heed": ("attention",)}.get(world, (world.removeprefix("no-"),))
 
 
 def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
@@ -181,7 +201,7 @@ def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
     number = np.repeat(np.arange(len(seeds)), [len(f.sessions) for f in seeds])
     independent = {"sessions": np.concatenate([f.sessions for f in seeds]) + number * 10**6, "seeds": number}
     full = np.concatenate([f.hits[""] for f in seeds])
-    less = {branch: np.concatenate([f.hits[branch] for f in seeds]) for branch in (SHARE_OUT, *asked(name))}
+    less = {branch: np.concatenate([f.hits[branch] for f in seeds]) for branch in asked(name)}
     cold = {of: np.concatenate([f.cold[of] for f in seeds]) for of in seeds[0].cold}
     return {
         "shares": {part: getattr(shares, part) for part in ("audio", "text", "artist", "time", "popularity")},
@@ -190,8 +210,17 @@ def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
         "hr@20": float(full.mean()),
         "adds": {branch: {over: paired(full, hits, clusters)._asdict() for over, clusters in independent.items()}
                  for branch, hits in less.items()},
-        "cold": {"plays": len(cold["msam"]), **{of: float(hits.mean()) for of, hits in cold.items()}},
+        "cold": {"plays": len(cold["msam"]), **{of: float(hits.mean()) for of, hits in cold.items()}} if cold else {},
     }  # fmt: skip
+
+
+def same_settings(keep: Path, settings: Mapping[str, Any]) -> None:
+    """Note the settings in `keep`. SystemExit where another run's trainings are kept there."""
+    keep.mkdir(parents=True, exist_ok=True)
+    file = keep / "settings.json"
+    if file.exists() and json.loads(file.read_text()) != settings:
+        raise SystemExit(f"{keep} keeps trainings under other settings ({file}); name another folder")
+    file.write_text(json.dumps(settings) + "\n")
 
 
 def main() -> int:
@@ -214,6 +243,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
+    parser.add_argument("--keep", type=Path, help="keep what every training shows in this folder, and go on from there")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     sizes = {
@@ -221,11 +251,24 @@ def main() -> int:
         for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once", "coherence")
     }
     sizes["clips"] = args.tracks
-    worlds = args.worlds.split(",")
     grouped = args.group_attention
+    if args.keep:
+        same_settings(args.keep, {**sizes, "group_attention": grouped})
+    names = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
-        runs = {name: [pool.submit(found_in, name, n, sizes, grouped) for n in range(args.seeds)] for name in worlds}
-        result = {name: told(name, [run.result() for run in mine]) for name, mine in runs.items()}
+        made = {(name, n): pool.submit(world_of, name, n, sizes) for name in names for n in range(args.seeds)}
+        runs = {}
+        for (name, n), world in made.items():
+            seen, _ = world.result()
+            runs[name, n] = {
+                without: pool.submit(hits_of, name, n, without, grouped, seen.get(without, seen[""]), args.keep)
+                for without in ("", *asked(name))
+            }
+        found = defaultdict(list)
+        for (name, n), mine in runs.items():
+            seen, tags = made[name, n].result()
+            found[name].append(found_of({without: run.result() for without, run in mine.items()}, seen[""], tags))
+    result = {name: told(name, seeds) for name, seeds in found.items()}
     tell(result, args.out)
     return 0
 
