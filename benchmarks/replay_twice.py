@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 from telling import say, tell
 
 from streams.local_kafka import LocalKafka
-from streams.log_reader import end_offsets, partitions_of_topic, read_to_end
+from streams.log_reader import end_offsets, partitions_of_topic, patiently, read_to_end
 from streams.topics import PLAYS, RECOMMENDATIONS
 
 GROUP = "msam"
@@ -42,9 +42,10 @@ def live(config: dict[str, str]) -> dict[str, dict[int, int]]:
     consumer = Consumer({**config, "group.id": GROUP, "enable.auto.commit": False})
     try:
         places = [TopicPartition(PLAYS, partition) for partition in partitions_of_topic(config, PLAYS)]
-        committed = {place.partition: place.offset for place in consumer.committed(places, timeout=30)}
+        found = patiently(lambda: consumer.committed(places, timeout=30))
     finally:
         consumer.close()
+    committed = {place.partition: place.offset for place in found}
     topics = (PLAYS, RECOMMENDATIONS, f"{GROUP}-windows-changelog", f"{GROUP}-profiles-changelog")
     return {"committed": committed, **{topic: end_offsets(config, topic) for topic in topics}}
 

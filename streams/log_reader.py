@@ -1,16 +1,22 @@
 """Reads a topic from given offsets to where it ends now, under read_committed, outside of any group."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import MsamError, NotReady
 
+Answer = TypeVar("Answer")
+
 _PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
 }
@@ -44,18 +50,27 @@ def partitions_of_topic(config: Mapping[str, str], topic: str) -> list[int]:
         consumer.close()
 
 
-def watermarks(consumer: Consumer, topic: str, partition: int, patience: float = 30.0) -> tuple[int, int]:
-    """First and next offset of a partition; asks again while a broker has just started or a topic was just made."""
+def patiently(ask: Callable[[], Answer], patience: float = 30.0) -> Answer:
+    """What the broker answers; asks again for `patience` seconds while it has just started or a topic was just made.
+
+    Raises what the last try raised (KafkaException).
+    """
     deadline = time.monotonic() + patience
     while True:
         try:
-            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            return ask()
         except KafkaException as error:
             if not error.args[0].retriable() and error.args[0].code() not in _PASSING:
                 raise
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, patience: float = 30.0) -> tuple[int, int]:
+    """First and next offset of a partition."""
+    place = TopicPartition(topic, partition)
+    return patiently(lambda: consumer.get_watermark_offsets(place, timeout=10), patience)
 
 
 def read_to_end(

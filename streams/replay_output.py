@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from streams import topics
 from streams.errors import MsamError
-from streams.log_reader import end_offsets
+from streams.log_reader import end_offsets, patiently
 from streams.outgoing import Out, hand_over
 from streams.replay_plan import Offsets, ReplayPlan
 
@@ -53,7 +53,7 @@ class ReplayOutput:
     def place(self, partitions: Sequence[int]) -> tuple[ReplayPlan, Offsets] | None:
         """The plan that was begun and the next offset of every partition; None where nothing was."""
         wanted = [TopicPartition(topics.PLAYS, p) for p in partitions]
-        found = self._group.committed(wanted, timeout=_TIMEOUT)
+        found = patiently(lambda: self._group.committed(wanted, timeout=_TIMEOUT))
         if all(place.offset < 0 for place in found):
             return None
         plan = ReplayPlan.joined({place.partition: place.metadata or "{}" for place in found})
