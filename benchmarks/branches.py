@@ -48,12 +48,12 @@ WORLDS = {
     "no-time": (Shares(audio=0.5, text=0.5, artist=0.0, time=0.0, popularity=0.0), True),
     "no-attention": (Shares(audio=0.0, text=0.0, artist=0.5, time=0.0, popularity=0.5), False),
 }
-"""World -> what taste depends on, and whether every listener heeds one property of sound alone."""
+"""World -> what taste depends on, and whether every listener heeds one group of audio descriptors alone."""
 TRAINING = TrainConfig(epochs=12, learning_rate=3e-3, patience=2, max_holdout=1000)
 
 
 class Branched(WithContentRows):
-    """The published network with content rows, less what `without` names."""
+    """The published network with content rows (and group attention), less what `without` names."""
 
     without: ClassVar[str] = ""
 
@@ -239,7 +239,12 @@ def main() -> int:
         help="sound and words tell nothing of each other",
     )
     parser.add_argument("--coherence", type=float, default=0.0, help="how much of a track's style is its artist's")
-    parser.add_argument("--group-attention", action="store_true", help="the whole model has this extension, too")
+    parser.add_argument(
+        "--group-attention",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the whole model has this extension, too",
+    )
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")

@@ -54,9 +54,10 @@ class SimulationConfig:
 
     `sharpness`: how much liking decides (0 = chance); `repeat`: probability that a play comes from the listener's own
     last plays; `new`: share of tracks released during the plays; `days`: span of the plays; `heed`: every listener
-    heeds one property of sound alone, another one each, so that it pays to attend to it and to no other; `apart`: sound
-    and words tell nothing of each other (by default a track sounds like its styles, and its tags say how it sounds);
-    `coherence`: how much of a track's style is its artist's (0: to know the artist tells nothing of the style);
+    heeds one group of audio descriptors alone, another one each, so that it pays to attend to it and to no other (all
+    tracks are rendered, as their sound decides what is played); `apart`: sound and words tell nothing of each other (by
+    default a track sounds like its styles, and its tags say how it sounds); `coherence`: how much of a track's style is
+    its artist's (0: to know the artist tells nothing of the style);
     `once`: nobody plays a track again but by `repeat`, so that a favourite of the past says nothing.
     """
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from msam.features.audio import AUDIO_GROUPS, AUDIO_WIDTH, describe
 from msam.simulate.config import SimulationConfig, SimulationError
+from msam.simulate.heeding import Heeding
 from msam.simulate.listening import Plays, listen
 from msam.simulate.sound import RATE, clip
 from msam.simulate.styles import STYLES
-from msam.simulate.world import SOUND, World, make_world, year
+from msam.simulate.world import SOUND, Floats, World, make_world, year
 
 TRUTH = "simulation.json"
 README = """# Simulated data
@@ -25,9 +27,10 @@ parameters and the truth behind them. Figures measured on it say nothing about r
 """
 
 
-def simulate(
-    config: SimulationConfig, out: Path, on_clip: Callable[[int, int], None] | None = None
-) -> dict[str, int | str]:
+OnClip = Callable[[int, int], None]
+
+
+def simulate(config: SimulationConfig, out: Path, on_clip: OnClip | None = None) -> dict[str, int | str]:
     """Write plays.csv, tracks.csv, users.csv, audio/, simulation.json and README.md; the counts that were written.
 
     The same configuration gives the same bytes. Overwrites an earlier simulation; SimulationError where `out` holds
@@ -35,16 +38,14 @@ def simulate(
     """
     _prepare(out)
     world = make_world(config)
-    plays = listen(world, config)
-    _write_tables(out, world, plays)
     with_sound = _clip_tracks(config)
-    for done, track in enumerate(with_sound, 1):
-        _write_wav(out / "audio" / f"{track_id(track)}.wav", clip(world, track, config.clip_seconds, config.seed))
-        if on_clip is not None:
-            on_clip(done, len(with_sound))
+    described = _sound(out / "audio", world, config, with_sound, on_clip)
+    heeding = Heeding.of(config, described) if config.heed else None
+    plays = listen(world, config, heeding)
+    _write_tables(out, world, plays)
     (out / "README.md").write_text(README, encoding="utf-8")
     # Last: its presence says that the folder is complete.
-    (out / TRUTH).write_text(json.dumps(_truth(config, world, with_sound), indent=1) + "\n", encoding="utf-8")
+    (out / TRUTH).write_text(json.dumps(_truth(config, world, heeding, with_sound), indent=1) + "\n", encoding="utf-8")
     return {
         "out": str(out),
         "users": config.users,
@@ -79,6 +80,24 @@ def _prepare(out: Path) -> None:
 def _clip_tracks(config: SimulationConfig) -> list[int]:
     chosen = np.random.default_rng([config.seed, 4]).permutation(config.tracks)[: config.clips]
     return sorted(int(track) for track in chosen)
+
+
+def _sound(
+    folder: Path, world: World, config: SimulationConfig, with_sound: Sequence[int], on_clip: OnClip | None
+) -> Floats:
+    """Write the clips of some tracks; descriptors [T, G, A] of all where listeners heed them (else T = 0)."""
+    described = np.empty((config.tracks if config.heed else 0, len(AUDIO_GROUPS), AUDIO_WIDTH))
+    rendered = range(config.tracks) if config.heed else with_sound
+    kept = set(with_sound)
+    for done, track in enumerate(rendered, 1):
+        samples = clip(world, track, config.clip_seconds, config.seed)
+        if track in kept:
+            _write_wav(folder / f"{track_id(track)}.wav", samples)
+        if config.heed:
+            described[track] = describe((samples / 32_768).astype(np.float32), RATE)
+        if on_clip is not None:
+            on_clip(done, len(rendered))
+    return described
 
 
 def _write_tables(out: Path, world: World, plays: Plays) -> None:
@@ -120,7 +139,10 @@ def _write_wav(path: Path, samples: np.ndarray[Any, np.dtype[np.int16]]) -> None
         file.writeframes(samples.astype("<i2").tobytes())
 
 
-def _truth(config: SimulationConfig, world: World, with_sound: Sequence[int]) -> dict[str, Any]:
+def _truth(
+    config: SimulationConfig, world: World, heeding: Heeding | None, with_sound: Sequence[int]
+) -> dict[str, Any]:
+    """What the plays were drawn by. A listener who heeds a group of descriptors has no taste in `sound`."""
     return {
         "simulated": True,
         "parameters": asdict(config),
@@ -139,7 +161,11 @@ def _truth(config: SimulationConfig, world: World, with_sound: Sequence[int]) ->
         "users": {
             user_id(i): {
                 "style": np.round(world.user_style[i], 4).tolist(),
-                "sound": np.round(world.user_sound[i], 4).tolist(),
+                **(
+                    {"sound": np.round(world.user_sound[i], 4).tolist()}
+                    if heeding is None
+                    else {"heeds": AUDIO_GROUPS[heeding.group[i]]}
+                ),
             }
             for i in range(len(world.genders))
         },

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from msam.simulate.config import SimulationConfig
+from msam.simulate.heeding import Heeding
 from msam.simulate.world import DAY, START, Floats, Integers, World
 
 MEMORY = 0.6
@@ -22,13 +23,13 @@ class Plays(NamedTuple):
     timestamp: Integers
 
 
-def listen(world: World, config: SimulationConfig) -> Plays:
-    """Draw the plays; costs O(plays x tracks)."""
+def listen(world: World, config: SimulationConfig, heeding: Heeding | None = None) -> Plays:
+    """Draw the plays; costs O(plays x tracks). `heeding`: what listeners like in sound instead of its properties."""
     rng = np.random.default_rng([config.seed, 2])
     users = len(world.user_style)
     activity = rng.lognormal(0.0, 0.8, users)
     counts = 1 + rng.multinomial(config.plays - users, activity / activity.sum())
-    liking = base_liking(world, config)
+    liking = base_liking(world, config, heeding)
     user = np.repeat(np.arange(users), counts)
     timestamp = np.concatenate([_times(rng, int(count), config.days) for count in counts])
     track = np.concatenate(
@@ -41,13 +42,13 @@ def listen(world: World, config: SimulationConfig) -> Plays:
     return Plays(user[order], track[order], timestamp[order])
 
 
-def base_liking(world: World, config: SimulationConfig) -> Floats:
+def base_liking(world: World, config: SimulationConfig, heeding: Heeding | None = None) -> Floats:
     """Liking [U, T] but for the share of time: standardised parts, each times the root of its share of the variance."""
     sound = (world.sound - world.sound.mean(axis=0)) / np.maximum(world.sound.std(axis=0), 1e-9)
     popular = np.broadcast_to(world.popularity, (len(world.user_style), len(world.style)))
     shares = config.shares
     parts = (
-        (shares.audio, world.user_sound @ sound.T),
+        (shares.audio, world.user_sound @ sound.T if heeding is None else heeding.liking),
         (shares.text, world.user_style @ world.style.T),
         (shares.artist, world.user_artist[:, world.artist]),
         (shares.popularity, popular),

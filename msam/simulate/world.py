@@ -78,7 +78,7 @@ def make_world(config: SimulationConfig) -> World:
         artists=_names(rng, artists),
         albums=_titles(rng, style[np.unique(album, return_index=True)[1]]),
         user_style=user_style,
-        user_sound=_sound_taste(rng, config, user_style, sound),
+        user_sound=_sound_taste(rng, user_style, sound),
         user_artist=likes,
         genders=genders,
         ages=ages,
@@ -127,14 +127,10 @@ def _releases(rng: np.random.Generator, config: SimulationConfig, album: Integer
     return moment
 
 
-def _sound_taste(rng: np.random.Generator, config: SimulationConfig, user_style: Floats, sound: Floats) -> Floats:
-    """Taste in sound follows the sound of the liked styles, with a will of its own; in one column only with `heed`."""
+def _sound_taste(rng: np.random.Generator, user_style: Floats, sound: Floats) -> Floats:
+    """Taste in sound follows the sound of the liked styles, with a will of its own."""
     liked = (user_style @ style_sounds() - sound.mean(axis=0)) / np.maximum(sound.std(axis=0), 1e-9)
     taste: Floats = liked + 0.7 * rng.normal(size=liked.shape)
-    if config.heed:
-        # By a generator of its own, so that the rest of the world is the same.
-        column = np.random.default_rng([config.seed, 5]).integers(0, taste.shape[1], len(taste))
-        taste = np.where(np.arange(taste.shape[1]) == column[:, None], taste, 0.0)
     return taste
 
 

@@ -20,7 +20,7 @@ def simulate(
         str | None,
         typer.Option(help="Parts of liking, as audio=0.5,text=0.3,time=0.2; there are artist and popularity, too."),
     ] = None,
-    heed: Annotated[bool, typer.Option("--heed", help="Every listener heeds one property of sound alone.")] = False,
+    heed: Annotated[bool, typer.Option("--heed", help="Every listener heeds one group of audio descriptors.")] = False,
     apart: Annotated[bool, typer.Option("--apart", help="Sound and words tell nothing of each other.")] = False,
     coherence: Annotated[float, typer.Option(help="How much of a track's style is its artist's, 0 to 1.")] = 0.75,
     once: Annotated[bool, typer.Option("--once", help="Nobody plays a track again but by --repeat.")] = False,
@@ -53,7 +53,7 @@ def simulate(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("clips", total=config.clips)
-        summary = run(config, out, lambda done, _: progress.update(task, completed=done))
+        summary = run(config, out, lambda done, every: progress.update(task, completed=done, total=every))
     if as_json:
         print(json.dumps(summary))
         return

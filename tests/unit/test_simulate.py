@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from msam.features.audio import describe_file, describe_named, load
+from msam.features.audio import AUDIO_GROUPS, describe_file, describe_named, load
 from msam.simulate import Shares, SimulationConfig, SimulationError, World, clip, listen, make_world, simulate
+from msam.simulate.heeding import Heeding, components
 from msam.simulate.listening import base_liking
 from msam.simulate.sound import RATE
 from msam.simulate.styles import STYLES
@@ -136,15 +137,54 @@ def test_shares_are_the_parts_of_the_variance(world: World) -> None:
     assert np.allclose(half.std(axis=1), 0.5)
 
 
-def test_each_listener_heeds_one_property_of_sound(world: World) -> None:
-    heeding = make_world(SimulationConfig(heed=True))
-    assert ((heeding.user_sound != 0).sum(axis=1) == 1).all()
-    assert len(set((heeding.user_sound != 0).argmax(axis=1).tolist())) == heeding.user_sound.shape[1]
-    rows = (heeding.user_sound != 0).nonzero()
-    assert (heeding.user_sound[rows] == world.user_sound[rows]).all()
-    for name in ("style", "sound", "release", "user_style", "user_artist"):
-        assert (getattr(heeding, name) == getattr(world, name)).all(), name
-    assert heeding.titles == world.titles
+def test_each_listener_heeds_one_group_of_descriptors() -> None:
+    described = np.random.default_rng(1).normal(size=(400, len(AUDIO_GROUPS), 12))
+    described[:, 1] *= 1e6  # loud numbers are heard no better
+    config = SimulationConfig(users=50, heed=True)
+    heeding = Heeding.of(config, described)
+    assert set(heeding.group.tolist()) == set(range(len(AUDIO_GROUPS)))
+    for user, liking in enumerate(heeding.liking):
+        told = []
+        for group in range(len(AUDIO_GROUPS)):
+            columns = np.column_stack([described[:, group], np.ones(400)])
+            left = liking - columns @ np.linalg.lstsq(columns, liking)[0]
+            told.append(1 - left.var() / liking.var())
+        assert told.pop(int(heeding.group[user])) == pytest.approx(1.0)
+        assert max(told) < 0.2, "another group tells no more than chance"
+    fewer = Heeding.of(replace(config, users=20), described)
+    assert (fewer.group == heeding.group[:20]).all()
+
+
+def test_components_have_the_same_weight_or_none() -> None:
+    values = np.random.default_rng(2).normal(size=(300, 3)) * [1.0, 10.0, 0.0] + 5
+    found = components(values)
+    assert found.shape == (300, 8)
+    assert np.allclose(found.std(axis=0), [1, 1, 0, 0, 0, 0, 0, 0])
+    assert (components(values) == found).all()
+    assert not components(np.ones((5, 3))).any()
+    assert components(values[:2]).shape == (2, 8) and np.isfinite(components(values[:2])).all()
+
+
+def test_what_is_heard_decides_what_is_played(tmp_path: Path) -> None:
+    """With an audio share alone; which tracks have a clip in the end makes no difference."""
+    config = replace(SMALL, heed=True, shares=Shares.parse("audio=1"), repeat=0.0, new=0.0, plays=800)
+    simulate(config, tmp_path / "a")
+    simulate(replace(config, clips=60), tmp_path / "b")
+    assert (tmp_path / "a" / "plays.csv").read_bytes() == (tmp_path / "b" / "plays.csv").read_bytes()
+    assert len(list((tmp_path / "a" / "audio").iterdir())) == 6
+    plain = replace(config, heed=False)
+    simulate(plain, tmp_path / "c")
+    assert (tmp_path / "a" / "tracks.csv").read_bytes() == (tmp_path / "c" / "tracks.csv").read_bytes()
+    assert (tmp_path / "a" / "plays.csv").read_bytes() != (tmp_path / "c" / "plays.csv").read_bytes()
+    described = np.stack([describe_file(file) for file in sorted((tmp_path / "b" / "audio").iterdir())]).astype(float)
+    liking = Heeding.of(config, described).liking
+    liking = (liking - liking.mean(1, keepdims=True)) / liking.std(1, keepdims=True)
+    rows = table(tmp_path / "b" / "plays.csv")
+    lead = np.mean([liking[int(row["user_id"][1:]), int(row["track_id"][1:])] for row in rows])
+    assert lead > 1.0, "by chance it would be 0"
+    truth = json.loads((tmp_path / "a" / "simulation.json").read_text())["users"]
+    names = [AUDIO_GROUPS[group] for group in Heeding.of(config, described).group]
+    assert [user["heeds"] for user in truth.values()] == names
 
 
 def test_an_artist_need_not_tell_of_the_style(world: World) -> None:
