@@ -39,7 +39,7 @@ def stream(
             answers.take(min(wait, 0.02))
         places += system.play(plays[n : n + 10])
         if n == leave:
-            assert answers.count(places) > leave // 4, f"plays are not being answered; {gone.tail()}"
+            answers.wait(places[: leave // 4])
             gone.interrupt()
     return places
 
