@@ -191,8 +191,10 @@ def found_of(hits: dict[str, np.ndarray], data: Listening, tags: np.ndarray) -> 
 
 
 def asked(world: str) -> tuple[str, ...]:
-    """The branches of which a world tells something: all (and how cold tracks are placed), or one."""
-    return {"all": (SHARE_OUT, *BRANCHES), "heed": ("attention",)}.get(world, (world.removeprefix("no-"),))
+    """The branches of which a world tells something; how cold tracks are placed where sound or words tell of them."""
+    named = {"all": (SHARE_OUT, *BRANCHES), "heed": ("attention",)}
+    branch = world.removeprefix("no-")
+    return named.get(world, (SHARE_OUT, branch) if branch in ("audio", "text") else (branch,))
 
 
 def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
