@@ -97,7 +97,13 @@ class LocalKafka:
             else:
                 state = self._launch(state)
             try:
-                self._await_service(state, timeout)
+                try:
+                    self._await_service(state, timeout)
+                except BrokerError:
+                    if not self._outrun(state):
+                        raise
+                    self._stop_if_ours()
+                    self._await_service(self._launch(state), timeout)
             except BaseException:  # also Ctrl-C: a broker that nobody waits for must not stay
                 self._stop_if_ours()
                 raise
@@ -166,6 +172,11 @@ class LocalKafka:
                 return
             time.sleep(0.05)
         raise BrokerError(f"the broker does not serve {state.bootstrap} after {timeout:g} s; see {self.log_path}")
+
+    def _outrun(self, state: BrokerState) -> bool:
+        """Whether the broker died and another program has a port of its that was free when it was chosen."""
+        ports = (state.port, state.controller_port)
+        return self._port is None and self._running(state) is None and any(free_port(port) != port for port in ports)
 
     def _stop_if_ours(self) -> None:
         if self._process is not None:

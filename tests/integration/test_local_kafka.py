@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from streams import kafka_distribution
+from streams import kafka_distribution, local_kafka
 from streams.broker_process import BrokerState, free_port
 from streams.kafka_distribution import BrokerError
 from streams.local_kafka import LocalKafka, running_bootstrap
@@ -151,6 +152,20 @@ def test_a_broker_that_dies_names_its_log(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"died while starting.*broker\.log|cannot format"):
         broker.start()
     assert not broker.status().running
+
+
+def test_a_port_that_was_free_a_moment_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers that start at once may choose one port: the later takes another."""
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        taken = other.getsockname()[1]
+        chosen = iter([free_port(), taken])
+        monkeypatch.setattr(local_kafka, "free_port", lambda *near, **more: next(chosen, 0) or free_port(*near, **more))
+        with LocalKafka(tmp_path, heap="256m") as broker:
+            create(broker.bootstrap, "made")
+            assert str(taken) not in (tmp_path / "server.properties").read_text()
+            assert "Address already in use" in broker.log_path.read_text()
+        with pytest.raises(BrokerError, match="died while starting"):
+            LocalKafka(tmp_path, port=taken, heap="256m").start()
 
 
 def test_a_broker_that_does_not_serve_in_time_is_stopped(tmp_path: Path) -> None:
