@@ -191,10 +191,9 @@ def found_of(hits: dict[str, np.ndarray], data: Listening, tags: np.ndarray) -> 
 
 
 def asked(world: str) -> tuple[str, ...]:
-    """The branches of which a world tells something; how cold tracks are placed where sound or words tell of them."""
+    """What is switched off in a world: how cold tracks are placed, and all branches or the one of which it tells."""
     named = {"all": (SHARE_OUT, *BRANCHES), "heed": ("attention",)}
-    branch = world.removeprefix("no-")
-    return named.get(world, (SHARE_OUT, branch) if branch in ("audio", "text") else (branch,))
+    return named.get(world, (SHARE_OUT, world.removeprefix("no-")))
 
 
 def told(name: str, seeds: Sequence[Found]) -> dict[str, Any]:
