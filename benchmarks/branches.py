@@ -3,10 +3,10 @@
     python benchmarks/branches.py [--seeds 4] [--worlds all,no-audio] [--keep folder] [--out results.json]
 
 A world states what taste depends on: on all, or on all but one thing, of which the model is then rid. Without audio or
-text the model never sees them (nor do the factors see the tags), without time the plays of a window stand in the order
-of the catalogue, without attention every weight is the same. HR@20 over the whole catalogue, cold tracks included;
-differences are paired on the same plays. Of cold tracks, both ways to place them are told: by likelihood, and with as
-many places as plays (`cold_share`).
+text the model never sees them (nor do the factors see the tags), without time the plays of every window stand
+in another order by chance, without attention every weight is the same. HR@20 over the whole catalogue, cold tracks
+included; differences are paired on the same plays. Of cold tracks, both ways to place them are told: by likelihood,
+and with as many places as plays (`cold_share`).
 """
 
 import argparse

@@ -97,13 +97,7 @@ class LocalKafka:
             else:
                 state = self._launch(state)
             try:
-                try:
-                    self._await_service(state, timeout)
-                except BrokerError:
-                    if not self._outrun(state):
-                        raise
-                    self._stop_if_ours()
-                    self._await_service(self._launch(state), timeout)
+                self._serve(state, timeout)
             except BaseException:  # also Ctrl-C: a broker that nobody waits for must not stay
                 self._stop_if_ours()
                 raise
@@ -172,6 +166,16 @@ class LocalKafka:
                 return
             time.sleep(0.05)
         raise BrokerError(f"the broker does not serve {state.bootstrap} after {timeout:g} s; see {self.log_path}")
+
+    def _serve(self, state: BrokerState, timeout: float) -> None:
+        """Wait for the broker; start it once more where its ports were taken between their choice and its bind."""
+        try:
+            self._await_service(state, timeout)
+        except BrokerError:
+            if not self._outrun(state):
+                raise
+            self._stop_if_ours()
+            self._await_service(self._launch(state), timeout)
 
     def _outrun(self, state: BrokerState) -> bool:
         """Whether the broker died and another program has a port of its that was free when it was chosen."""

@@ -39,7 +39,7 @@ def stream(
             answers.take(min(wait, 0.02))
         places += system.play(plays[n : n + 10])
         if n == leave:
-            answers.wait(places[: leave // 4])
+            answers.wait(places[: leave // 4 + 1])
             gone.interrupt()
     return places
 
