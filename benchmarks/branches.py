@@ -158,14 +158,16 @@ def world_of(name: str, seed: int, sizes: Mapping[str, Any]) -> tuple[dict[str, 
     return found
 
 
-def hits_of(name: str, seed: int, without: str, grouped: bool, data: Listening, keep: Path | None) -> np.ndarray:
+def hits_of(
+    name: str, seed: int, without: str, grouped: bool, training: TrainConfig, data: Listening, keep: Path | None
+) -> np.ndarray:
     """HR@20 of each play after one training, read from the folder `keep` where it was trained before."""
     file = keep / f"{name}-{seed}-{without or 'whole'}.npy" if keep else None
     if file and file.exists():
         kept: np.ndarray = np.load(file)
         return kept
     torch.set_num_threads(1)
-    hits = hit(run_split(system(without, grouped)(TRAINING), data, seed).open_rank)
+    hits = hit(run_split(system(without, grouped)(training), data, seed).open_rank)
     if file:
         with file.with_suffix(".part").open("wb") as part:
             np.save(part, hits)
@@ -246,6 +248,7 @@ def main() -> int:
         default=True,
         help="the whole model has this extension, too",
     )
+    parser.add_argument("--order-dropout", type=float, default=0.5, help="windows of training read in any order")
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
@@ -257,9 +260,9 @@ def main() -> int:
         for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once", "coherence")
     }
     sizes["clips"] = args.tracks
-    grouped = args.group_attention
+    grouped, training = args.group_attention, replace(TRAINING, order_dropout=args.order_dropout)
     if args.keep:
-        same_settings(args.keep, {**sizes, "group_attention": grouped})
+        same_settings(args.keep, {**sizes, "group_attention": grouped, "order_dropout": args.order_dropout})
     names = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
         made = {(name, n): pool.submit(world_of, name, n, sizes) for name in names for n in range(args.seeds)}
@@ -267,8 +270,8 @@ def main() -> int:
         for (name, n), world in made.items():
             seen, _ = world.result()
             runs[name, n] = {
-                without: pool.submit(hits_of, name, n, without, grouped, seen.get(without, seen[""]), args.keep)
-                for without in ("", *asked(name))
+                less: pool.submit(hits_of, name, n, less, grouped, training, seen.get(less, seen[""]), args.keep)
+                for less in ("", *asked(name))
             }
         found = defaultdict(list)
         for (name, n), mine in runs.items():

@@ -199,6 +199,8 @@ class TrainConfig:
     those of its windows and targets; each stands for as many as were not drawn, so that the normaliser is right on
     average. By default the full one up to 20,000 tracks of training, and 4,096 drawn ones beyond.
     residual_decay, residual_dropout: what keeps the free part of a content row from replacing the content.
+    order_dropout: the part of the windows whose plays are read in an order by chance at each step, so that the network
+    does not learn an order where there is none.
     """
 
     epochs: int = 10
@@ -208,6 +210,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     residual_decay: float = 1e-5
     residual_dropout: float = 0.3
+    order_dropout: float = 0.0
     clip: float = 5.0
     negatives: int | None = None
     chunk: int = 10
@@ -228,7 +231,9 @@ class TrainConfig:
         _require(self.learning_rate > 0, f"learning_rate must be above 0, not {self.learning_rate!r}")
         _require(self.optimiser in ("adam", "adamw"), f"optimiser must be adam or adamw, not {self.optimiser!r}")
         _require(min(self.weight_decay, self.residual_decay) >= 0, "weight decays must not be negative")
-        _require(0 <= self.residual_dropout < 1, f"residual_dropout must be in [0, 1), not {self.residual_dropout!r}")
+        for name in ("residual_dropout", "order_dropout"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be in [0, 1), not {value!r}")
         _require(self.negatives is None or self.negatives >= 0, f"negatives must not be negative: {self.negatives!r}")
         _require(self.clip > 0, f"clip must be above 0, not {self.clip!r}")
         _require(0 <= self.holdout < 1, f"holdout must be in [0, 1), not {self.holdout!r}")

@@ -127,6 +127,14 @@ def _optimiser(model: MSAM, config: TrainConfig) -> torch.optim.Optimizer:
     return kind(groups, lr=config.learning_rate, fused=True)
 
 
+def turned(window: Tensor, share: float) -> Tensor | None:
+    """Places [B, K] of each window's plays in the order in which they are read; this share of the windows by chance."""
+    if not share:
+        return None
+    chance = torch.rand(window.shape).where(window >= 0, -1.0).argsort(1)  # padding stays first
+    return chance.where(torch.rand(len(window), 1) < share, torch.arange(window.shape[1]))
+
+
 class _Run:
     """One training run: the data as tensors, and the step over a batch."""
 
@@ -195,7 +203,9 @@ class _Run:
             side = self.model.with_rows(side, rows.index_select(0, heard if drawn is None else drawn.places[heard]))
         users, mine = np.unique(data.owner(positions), return_inverse=True)
         user: UserSide = self.model.encode_users(data.users.select(torch.from_numpy(users)))
-        hidden = self.model(side, local - pad, user.select(torch.from_numpy(mine)))
+        hidden = self.model(
+            side, local - pad, user.select(torch.from_numpy(mine)), turned(window, self.settings.order_dropout)
+        )
         if drawn is None:
             return functional.cross_entropy(self.model.logits(hidden, self._ranked(rows), window), targets)
         window = torch.where(window >= 0, drawn.places[window.clamp(min=0)], -1)

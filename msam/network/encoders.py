@@ -92,9 +92,9 @@ class WindowLSTM(nn.Module):
         size = series.shape[1]
         steps = torch.arange(size, device=series.device)
         shift = (size - lengths).unsqueeze(1)
-        states, _ = self.lstm(_take(series, (steps + shift).clamp(max=size - 1)))
-        last = _take(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-        return _take(states, (steps - shift).clamp(min=0)), torch.where(lengths.unsqueeze(1) > 0, last, 0.0)
+        states, _ = self.lstm(take(series, (steps + shift).clamp(max=size - 1)))
+        last = take(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        return take(states, (steps - shift).clamp(min=0)), torch.where(lengths.unsqueeze(1) > 0, last, 0.0)
 
 
 class BiLSTM(nn.Module):
@@ -112,7 +112,7 @@ class BiLSTM(nn.Module):
         return torch.cat([ahead, back.flip(1)], -1)
 
 
-def _take(series: Tensor, steps: Tensor) -> Tensor:
+def take(series: Tensor, steps: Tensor) -> Tensor:
     """series [B, K, F] at steps int64 [B, S] -> [B, S, F]. (Whole rows are copied, which gather would not do.)"""
     batch, size, width = series.shape
     first = torch.arange(0, batch * size, size, device=series.device).unsqueeze(1)

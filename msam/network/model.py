@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from msam.config import MSAMConfig
 from msam.network.attention import GROUP_COMPONENTS, Attention, GroupAttention, ModalityAttention, masked_softmax
 from msam.network.copy_head import CopyHead, occurrences
-from msam.network.encoders import AudioMLP, BiLSTM, TextCNN, WindowLSTM
+from msam.network.encoders import AudioMLP, BiLSTM, TextCNN, WindowLSTM, take
 from msam.network.inputs import FIELDS, TrackInputs, UserInputs, spans
 from msam.network.normalise import Standardise
 from msam.network.rows import ContentRows, FreeRows, RawContent
@@ -20,13 +20,13 @@ PART = 1024  # tracks per call where all tracks of training are gone through
 
 
 def by_chance(window: Tensor) -> Tensor:
-    """The plays of each window [B, K] in an order that follows from which they are, not from when they were.
+    """Places [B, K] of the plays of each window in an order that follows from which they are, not from when they were.
 
     Another window has another order of the same plays: one order of all tracks would be something to learn from.
     """
     key = (window + 1) * (2 * window.sum(1, keepdim=True) + 1) * _GOLDEN  # the overflow is what mixes
     first = torch.iinfo(key.dtype).min
-    return window.gather(1, key.where(window >= 0, first).argsort(1))
+    return key.where(window >= 0, first).argsort(1)
 
 
 class MSAM(nn.Module):
@@ -168,13 +168,21 @@ class MSAM(nn.Module):
 
     # -- windows ----------------------------------------------------------------------------------------------
 
-    def forward(self, side: TrackSide, window: Tensor, user: UserSide) -> Hidden:
+    def forward(self, side: TrackSide, window: Tensor, user: UserSide, order: Tensor | None = None) -> Hidden:
         """State after B windows (Eq. 16-25).
 
-        side: n tracks; window int64 [B, K]: rows of side, oldest first, left padded with -1; user: B users.
+        side: n tracks; window int64 [B, K]: rows of side, oldest first, left padded with -1; user: B users; order
+        int64 [B, K]: places of each window's plays in the order in which they are read (padding first), if not theirs.
         """
         if not self.config.order:
-            window = by_chance(window)
+            order = by_chance(window)
+        if order is None:
+            return self._read(side, window, user)
+        read, back = self._read(side, window.gather(1, order), user), order.argsort(1)
+        state, query, fused, gamma, share, mask = read
+        return Hidden(state, query, take(fused, back), take(gamma, back), take(share, back), mask)
+
+    def _read(self, side: TrackSide, window: Tensor, user: UserSide) -> Hidden:
         mask = window >= 0
         lengths = mask.sum(1)
         shape, flat = window.shape, window.clamp(min=0).flatten()

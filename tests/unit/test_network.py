@@ -149,10 +149,28 @@ def test_without_order_a_window_is_a_set(config: MSAMConfig) -> None:
 def test_without_order_another_window_has_another_order_of_the_same_plays() -> None:
     window = torch.from_numpy(np.random.default_rng(0).integers(0, 500, (4000, 8)))
     window[:, 2:4] = torch.tensor([7, 400])
-    turned = by_chance(window)
+    turned = window.gather(1, by_chance(window))
     assert torch.equal(turned.sort(1).values, window.sort(1).values)
     first = (turned == 7).int().argmax(1) < (turned == 400).int().argmax(1)
     assert 0.46 < float(first.float().mean()) < 0.54, "neither of the two is always before the other"
+
+
+@BOTH
+def test_another_order_is_read_but_the_plays_keep_their_places(config: MSAMConfig) -> None:
+    network = model(config)
+    side, people = (
+        inference.encode_tracks(network, tracks(20, config)),
+        inference.encode_users(network, users(2, config)),
+    )
+    window = torch.tensor([[-1, -1, 4, 1, 9, 4], [2, 3, 5, 7, 11, 13]])
+    order = torch.tensor([[0, 1, 4, 5, 2, 3], [5, 0, 4, 1, 3, 2]])
+    read, turned = network(side, window, people, order), network(side, window.gather(1, order), people)
+    assert torch.equal(read.state, turned.state) and not torch.equal(read.state, network(side, window, people).state)
+    for row, places in enumerate(order.tolist()):
+        assert torch.equal(read.fused[row, places], turned.fused[row])
+        assert torch.equal(read.gamma[row, places], turned.gamma[row])
+        assert torch.equal(read.text_share[row, places], turned.text_share[row])
+        assert torch.equal(read.mask[row, places], turned.mask[row])
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from msam.errors import MethodError
 from msam.network import TrackInputs
 from msam.network.inference import encode_catalogue
 from msam.sequences import Dataset, batches
-from msam.training import Progress, Trained, TrainingError, ranks, train
+from msam.training import Progress, Trained, TrainingError, ranks, train, turned
 from tests.unit.network_data import PUBLISHED, SMALL, chain, content, tracks, users
 
 FAST = TrainConfig(epochs=10, batch=20, learning_rate=1.5e-2, patience=10, holdout=0.2)
@@ -146,6 +146,32 @@ def test_a_warm_start_keeps_what_was_learned(config: MSAMConfig) -> None:
     assert again.report.losses[0] < 0.8 * first.report.losses[0]
     with pytest.raises(TrainingError, match="same configuration"):
         train(wider, MSAMConfig(), tiny, init=first)
+
+
+def test_order_dropout_turns_its_part_of_the_windows_anew_at_every_step() -> None:
+    torch.manual_seed(0)
+    window = torch.arange(2000 * 6).reshape(2000, 6)
+    window[:, :2] = -1
+    first, second = turned(window, 0.4), turned(window, 0.4)
+    assert first is not None and second is not None and not torch.equal(first, second)
+    assert torch.equal(first.sort(1).values, torch.arange(6).expand(2000, 6))
+    assert (window.gather(1, first)[:, :2] == -1).all(), "padding stays first"
+    read = window.gather(1, first)[:, 2:]
+    left = float((read == window[:, 2:]).all(1).float().mean())
+    assert abs(left - (0.6 + 0.4 / 24)) < 0.05
+    assert turned(window, 0.0) is None
+    last = read[(read != window[:, 2:]).any(1)][:, -1] % 6
+    assert (torch.bincount(last, minlength=6)[2:] > 100).all(), "any play can come last"
+
+
+@pytest.mark.parametrize("config", [SMALL, PUBLISHED], ids=["extended", "published"])
+def test_training_with_order_dropout_is_deterministic_and_differs(config: MSAMConfig) -> None:
+    data = chain(config, plays=40)
+    settings = TrainConfig(epochs=2, batch=30, holdout=0.2, order_dropout=0.5)
+    first, again = (train(data, config, settings).report for _ in range(2))
+    other = train(data, config, dataclasses.replace(settings, order_dropout=0.0)).report
+    assert first is not None and again is not None and other is not None
+    assert first.losses == again.losses != other.losses
 
 
 def test_early_stopping_keeps_the_best_epoch() -> None:
