@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from msam.baselines.contract import BaselineError
-from msam.baselines.neural import NeuralRecommender, Settings, recent, spread
+from msam.baselines.neural import NeuralRecommender, Settings, epochs_for, recent, spread
 from msam.listening import History, Integers, Listening
 from msam.training import reproducible
 
@@ -110,7 +110,9 @@ class CornacPeer(NeuralRecommender):
             self.network.place[torch.from_numpy(known)] = torch.arange(self.sizes["known"])
             model = self.model(
                 len(sequences),
-                n_epochs=self.settings.epochs,
+                n_epochs=epochs_for(
+                    sum(map(len, sequences)), self.settings.batch, self.settings.epochs, self.settings.steps
+                ),
                 model_selection="best",
                 val_eval_every=1,
                 val_metric="ndcg",
@@ -193,7 +195,7 @@ class SASRec(CornacPeer):
     DIM: ClassVar[int] = 50
 
     def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings or Settings(epochs=3))
+        super().__init__(settings or Settings(epochs=3, steps=1350))
 
     def context(self, history: History) -> Integers:
         return history.items

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from msam.baselines.contract import Arrays, Recommender, Scores
-from msam.baselines.neural import recent, users_of
+from msam.baselines.neural import epochs_for, recent, users_of
 from msam.config import EXTENSIONS, CountsConfig, MSAMConfig, TrainConfig
 from msam.counts import CandidateMaker, Discography, KeyIndex, Plays, SharedCounts, keys_of, optional_keys
 from msam.counts.keys import Keys
@@ -28,6 +28,8 @@ from msam.wide_training import stream_of
 TRAINING = TrainConfig(epochs=2, learning_rate=2e-3, patience=2, max_holdout=1000)
 """A step costs 0.20 s of CPU at d = 100 and 0.11 s at d = 64, several times one of the other networks. Two epochs keep
 MSAM, both ways, at about six minutes of CPU on a log with 50,000 plays to train on."""
+STEPS = 900
+"""What a small log gets at least (`epochs_for`)."""
 
 
 class Counts:
@@ -98,8 +100,8 @@ class MSAMPublished(Recommender):
     switches: ClassVar[dict[str, bool]] = {}
     """Extensions of `MSAMConfig` set otherwise than by default."""
 
-    def __init__(self, training: TrainConfig = TRAINING) -> None:
-        self.training = training
+    def __init__(self, training: TrainConfig = TRAINING, steps: int = STEPS) -> None:
+        self.training, self.steps = training, steps
         self.losses: list[float] = []
         self.figures: list[float] = []  # holdout NDCG@20 of each epoch
         self.model: MSAM
@@ -124,7 +126,9 @@ class MSAMPublished(Recommender):
             _ids(content.album),
         )
         config = MSAMConfig.from_dict({**sizes.to_dict(), "published": self.published, **self.switches})
-        trained = train(data, config, replace(self.training, seed=seed))
+        training, plays = self.training, len(data.split(self.training.holdout)[0])
+        epochs = epochs_for(plays, training.batch, training.epochs, self.steps)
+        trained = train(data, config, replace(training, seed=seed, epochs=epochs))
         assert trained.report is not None
         self.losses = list(trained.report.losses)
         self.figures = [epoch["ndcg@20"] for epoch in trained.report.history if epoch]

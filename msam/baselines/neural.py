@@ -25,10 +25,11 @@ class Settings:
     """How the networks are trained: batch 100 and Adam as in the paper, the epoch with the best holdout kept.
 
     chunk: plays of one user taken in a row into a batch, as MSAM's training does. The rate is twice the paper's 1e-3,
-    for few epochs; MSAM is trained with the same here.
+    for few epochs; MSAM is trained with the same here. steps: what a small log gets at least (`epochs_for`).
     """
 
     epochs: int = 6
+    steps: int = 2700
     batch: int = 100
     chunk: int = 10
     learning_rate: float = 2e-3
@@ -36,6 +37,15 @@ class Settings:
     holdout: float = 0.1
     max_holdout: int = 1000
     threads: int = 1
+
+
+def epochs_for(plays: int, batch: int, least: int, steps: int) -> int:
+    """Epochs that make `steps` steps on so many plays: at least `least`, at most five times as many.
+
+    >>> [epochs_for(plays, 100, least=6, steps=2700) for plays in (46_000, 20_000, 1000)]
+    [6, 14, 30]
+    """
+    return min(max(-(-steps // -(-plays // batch)), least), 5 * least)
 
 
 class NeuralRecommender(Recommender):
@@ -84,7 +94,7 @@ class NeuralRecommender(Recommender):
         order = torch.Generator().manual_seed(seed)
         best, since, kept = -1.0, 0, None
         self.losses, self.figures = [], []
-        for _ in range(self.settings.epochs):
+        for _ in range(epochs_for(len(positions), self.settings.batch, self.settings.epochs, self.settings.steps)):
             self.losses.append(self._epoch(train, positions, optimiser, order))
             self.network.eval()
             figure = metrics.ndcg(self._ranks(train, some), 20)

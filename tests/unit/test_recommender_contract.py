@@ -6,6 +6,7 @@ import copy
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +26,14 @@ TRAIN = DATA.first(DATA.cuts(0.2))
 AFTER = DATA.histories(DATA.targets(DATA.cuts(0.2))[::3])
 
 
-def made(name: str) -> Recommender:
-    """The system, made to train for one epoch where it trains."""
+def made(name: str, epochs: int = 1, batch: int = 40, **more: Any) -> Recommender:
+    """The system, made to train for just so many epochs where it trains."""
     recommender = system(name)()
+    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, **more}
     if isinstance(recommender, NeuralRecommender):
-        recommender.settings = replace(recommender.settings, epochs=1, batch=40)
-    elif hasattr(recommender, "training"):
-        recommender.training = replace(recommender.training, epochs=1, batch=40)
+        recommender.settings = replace(recommender.settings, steps=1, **changes)
+    elif isinstance(recommender, MSAMPublished):
+        recommender.training, recommender.steps = replace(recommender.training, **changes), 1
     return recommender
 
 
@@ -199,11 +201,7 @@ CHAIN += [name for name in PEERS if able(name)]
 def test_learns_a_chain_better_than_popularity(name: str) -> None:
     data = listening(plays=120)
     cuts = data.cuts(0.2)
-    recommender = system(name)()
-    if isinstance(recommender, NeuralRecommender):
-        recommender.settings = replace(recommender.settings, epochs=8, batch=20, learning_rate=1e-2, patience=8)
-    elif hasattr(recommender, "training"):
-        recommender.training = replace(recommender.training, epochs=6, batch=20, learning_rate=1e-2, patience=6)
+    recommender = made(name, epochs=8, batch=20, learning_rate=1e-2, patience=8)
     recommender.fit(data.first(cuts), 0)
     places = data.targets(cuts)
     best = recommender.score(data.histories(places)).argmax(axis=1)
