@@ -249,6 +249,7 @@ def main() -> int:
         help="the whole model has this extension, too",
     )
     parser.add_argument("--order-dropout", type=float, default=0.5, help="windows of training read in any order")
+    parser.add_argument("--average", type=float, default=0.98, help="decay of the running mean of the weights")
     parser.add_argument("--once", action="store_true", help="nobody plays a track twice")
     parser.add_argument("--sharpness", type=float, default=1.5, help="how much liking decides")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, of one thread each")
@@ -260,9 +261,11 @@ def main() -> int:
         for name in ("users", "tracks", "plays", "new", "sharpness", "apart", "once", "coherence")
     }
     sizes["clips"] = args.tracks
-    grouped, training = args.group_attention, replace(TRAINING, order_dropout=args.order_dropout)
+    grouped = args.group_attention
+    steadied = {"order_dropout": args.order_dropout, "average": args.average}
+    training = replace(TRAINING, **steadied)
     if args.keep:
-        same_settings(args.keep, {**sizes, "group_attention": grouped, "order_dropout": args.order_dropout})
+        same_settings(args.keep, {**sizes, "group_attention": grouped, **steadied})
     names = args.worlds.split(",")
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
         made = {(name, n): pool.submit(world_of, name, n, sizes) for name in names for n in range(args.seeds)}

@@ -201,6 +201,8 @@ class TrainConfig:
     residual_decay, residual_dropout: what keeps the free part of a content row from replacing the content.
     order_dropout: the part of the windows whose plays are read in an order by chance at each step, so that the network
     does not learn an order where there is none.
+    average: what is checked, kept and served is the running mean of the weights, of which so much is left after a step
+    (Polyak and Juditsky, 1992); 0: the weights as they are.
     """
 
     epochs: int = 10
@@ -211,6 +213,7 @@ class TrainConfig:
     residual_decay: float = 1e-5
     residual_dropout: float = 0.3
     order_dropout: float = 0.0
+    average: float = 0.0
     clip: float = 5.0
     negatives: int | None = None
     chunk: int = 10
@@ -231,7 +234,7 @@ class TrainConfig:
         _require(self.learning_rate > 0, f"learning_rate must be above 0, not {self.learning_rate!r}")
         _require(self.optimiser in ("adam", "adamw"), f"optimiser must be adam or adamw, not {self.optimiser!r}")
         _require(min(self.weight_decay, self.residual_decay) >= 0, "weight decays must not be negative")
-        for name in ("residual_dropout", "order_dropout"):
+        for name in ("residual_dropout", "order_dropout", "average"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be in [0, 1), not {value!r}")
         _require(self.negatives is None or self.negatives >= 0, f"negatives must not be negative: {self.negatives!r}")

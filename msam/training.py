@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msam.cold import calibrate, share_places
 from msam.config import MSAMConfig, TrainConfig
@@ -156,7 +157,16 @@ class _Run:
         self.content = self._content()
         self.groups = None if self.model.groups is None else self.model.all_groups(self.inputs)
         self.optimiser = _optimiser(self.model, settings)
+        self.mean: AveragedModel | None = None
+        if settings.average:
+            running = get_ema_multi_avg_fn(settings.average)  # type: ignore[no-untyped-call]
+            self.mean = AveragedModel(self.model, multi_avg_fn=running)
         self.order = torch.Generator().manual_seed(settings.seed)
+
+    @property
+    def result(self) -> MSAM:
+        """The model that is checked and kept: that of the last step, or the running mean of those of all."""
+        return self.model if self.mean is None else cast(MSAM, self.mean.module)
 
     def _trained_rows(self) -> Integers:
         """Row of every catalogue track, -1 for one never played in the training part: it must stay cold.
@@ -230,6 +240,8 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimiser.step()
+        if self.mean is not None:
+            self.mean.update_parameters(self.model)
         return value
 
     def epoch(self, expired: Callable[[], bool]) -> tuple[float | None, bool]:
@@ -245,18 +257,18 @@ class _Run:
         """Holdout figures of the model as it is, ranking the whole catalogue, cold tracks included."""
         if not len(self.held):
             return {}
-        self.model.eval()
-        if isinstance(self.model.u, ContentRows):
+        model = self.result.eval()
+        if isinstance(model.u, ContentRows):
             assert self.content is not None
-            self.model.u.freeze(self.content)
+            model.u.freeze(self.content)
         some = self.held[np.linspace(0, len(self.held) - 1, min(len(self.held), self.settings.max_holdout)).astype(int)]
         self.calibrate()
-        return evaluate(self.model, self.data, self.catalogue_rows, some)
+        return evaluate(model, self.data, self.catalogue_rows, some)
 
     def calibrate(self) -> None:
         """Make the scores of cold tracks comparable with the others', on the holdout or, without one, in training."""
         if self.config.cold_calibration:
-            calibrate(self.model, self.data, self.catalogue_rows, self.later)
+            calibrate(self.result, self.data, self.catalogue_rows, self.later)
 
 
 def train(
@@ -309,7 +321,7 @@ def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None
             progress(Progress(epoch, loss, holdout, time.monotonic() - start))
         if holdout and holdout["ndcg@20"] > best:
             best, best_epoch = holdout["ndcg@20"], epoch
-            kept = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+            kept = {name: tensor.clone() for name, tensor in run.result.state_dict().items()}
         if late or expired():
             stopped = "time"
             break
@@ -317,9 +329,9 @@ def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None
             stopped = "patience"
             break
     if kept is not None:
-        run.model.load_state_dict(kept)
-    run.model.eval()
-    run.model.finish(run.inputs)
+        run.result.load_state_dict(kept)
+    run.result.eval()
+    run.result.finish(run.inputs)
     run.calibrate()
     report = TrainReport(
         tuple(losses),
@@ -332,4 +344,4 @@ def _train(run: _Run, settings: TrainConfig, progress: Callable[[Progress], None
         time.monotonic() - start,
         stopped,
     )
-    return Trained(run.model, run.track_ids, report)
+    return Trained(run.result, run.track_ids, report)

@@ -14,8 +14,9 @@ from msam.config import MSAMConfig, TrainConfig
 from msam.errors import MethodError
 from msam.network import TrackInputs
 from msam.network.inference import encode_catalogue
+from msam.network.rows import ContentRows
 from msam.sequences import Dataset, batches
-from msam.training import Progress, Trained, TrainingError, ranks, train, turned
+from msam.training import Progress, Trained, TrainingError, _Run, evaluate, ranks, train, turned
 from tests.unit.network_data import PUBLISHED, SMALL, chain, content, tracks, users
 
 FAST = TrainConfig(epochs=10, batch=20, learning_rate=1.5e-2, patience=10, holdout=0.2)
@@ -172,6 +173,41 @@ def test_training_with_order_dropout_is_deterministic_and_differs(config: MSAMCo
     other = train(data, config, dataclasses.replace(settings, order_dropout=0.0)).report
     assert first is not None and again is not None and other is not None
     assert first.losses == again.losses != other.losses
+
+
+@pytest.mark.parametrize("config", [SMALL, PUBLISHED], ids=["extended", "published"])
+def test_what_is_kept_is_the_running_mean_of_the_weights(config: MSAMConfig) -> None:
+    run = _Run(chain(config, plays=40), config, TrainConfig(holdout=0.0, average=0.9), None)
+    positions, wanted = run.positions[:30], None
+    for _ in range(5):
+        run.step(positions)
+        stepped = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}
+        wanted = wanted or stepped
+        wanted = {name: 0.9 * wanted[name] + 0.1 * weight for name, weight in stepped.items()}
+    assert wanted is not None
+    for name, weight in run.result.named_parameters():
+        torch.testing.assert_close(weight, wanted[name], atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(weight, stepped[name]) for name, weight in run.result.named_parameters())
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_a_model_of_averaged_weights_is_told_of_and_kept(holdout: float) -> None:
+    data, config = chain(SMALL, plays=60), dataclasses.replace(SMALL, wide_head=False)
+    settings = TrainConfig(epochs=8, batch=20, learning_rate=1e-2, patience=8, holdout=holdout, average=0.9)
+    first, again = (train(data, config, settings) for _ in range(2))
+    plain = train(data, config, dataclasses.replace(settings, average=0.0))
+    mine, theirs, others = (one.model.state_dict() for one in (first, again, plain))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert not torch.equal(mine["u.residual"], others["u.residual"])
+    members = torch.tensor([data.track_ids.index(track) for track in first.track_ids])
+    assert isinstance(first.model.u, ContentRows)
+    rows = first.model.u.training_rows(first.model.all_content(data.tracks.select(members)), mine["u.residual"])
+    assert torch.equal(first.model.trained_rows(), rows), "the rows are those of the mean, too"
+    if holdout:
+        places = np.full(len(data.track_ids), -1)
+        places[members] = np.arange(len(members))
+        assert first.report is not None
+        assert first.report.holdout == evaluate(first.model, data, places, data.split(holdout)[1])
 
 
 def test_early_stopping_keeps_the_best_epoch() -> None:
