@@ -190,7 +190,7 @@ class Trainer:
         return found
 
     def _fit_simf(self, state: LogState, init: SiMFState | None) -> SiMFState:
-        counts = Counter((user, track) for user, track, *_ in state.plays)
+        counts = learned(state, self._training.holdout)
         rows = [
             TrackRow(
                 t.track_id,
@@ -335,21 +335,43 @@ class Rival:
     recommender: Recommender
 
 
+Played = tuple[float, int, int, str]
+"""When, offset, partition, track."""
+
+
+def by_user(state: LogState) -> dict[str, list[Played]]:
+    """Each user's plays in time order."""
+    found: defaultdict[str, list[Played]] = defaultdict(list)
+    for user, track, at, partition, offset in state.plays:
+        found[user].append((at, offset, partition, track))
+    return {user: sorted(found[user]) for user in sorted(found)}
+
+
+def held_from(plays: Sequence[Played], holdout: float) -> int:
+    """Place of a user's first play that is held out of training, never the very first."""
+    return max(len(plays) - int(len(plays) * holdout), 1)
+
+
+def learned(state: LogState, holdout: float) -> Counter[tuple[str, str]]:
+    """Plays of each user and track that factors are fitted on.
+
+    Those held out are not among them: factors that know them would make a network look better there than it will be.
+    """
+    return Counter(
+        (user, track) for user, plays in by_user(state).items() for *_, track in plays[: held_from(plays, holdout)]
+    )
+
+
 def newest_plays(
     state: LogState, k: int, holdout: float, parent: ModelVersion, profiles: Mapping[str, Profile]
 ) -> tuple[list[Query], list[str]]:
     """Windows and targets that neither the candidate (its holdout) nor the parent (its cut) was trained on."""
-    by_user: defaultdict[str, list[tuple[float, int, int, str]]] = defaultdict(list)
-    for user, track, at, partition, offset in state.plays:
-        by_user[user].append((at, offset, partition, track))
     queries, targets = [], []
-    for user in sorted(by_user):
-        plays = sorted(by_user[user])
-        first = max(len(plays) - int(len(plays) * holdout), 1)
+    for user, plays in by_user(state).items():
         profile = profiles.get(user, NOBODY)
         tracks = keys_of(track for *_, track in plays)
         times = np.array([at for at, *_ in plays], dtype=np.float64)
-        for place in range(first, len(plays)):
+        for place in range(held_from(plays, holdout), len(plays)):
             _, offset, partition, track = plays[place]
             if offset >= parent.trained_through.get(str(partition), 0):
                 window = tuple(t for *_, t in plays[max(place - k, 0) : place])

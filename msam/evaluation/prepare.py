@@ -31,6 +31,8 @@ _LABELS = 4
 """Labels of an artist: the most common of its tracks."""
 NARROW = 64
 """d of the extended MSAM, as models of the stream are trained by default; the published one has the paper's 100."""
+HELD = 0.1
+"""Last part of training, by which networks choose their epoch: factors that know it would flatter what reads them."""
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
@@ -76,7 +78,10 @@ def plays_only(sources: Sources, level: Level, say: Say = lambda _: None) -> Lis
 
 
 def prepare(sources: Sources, level: Level, share: float = 0.2, dim: int = 100, say: Say = lambda _: None) -> Listening:
-    """Read everything; the SiMF factors are fitted on the plays before each user's last `share`. EvaluationError."""
+    """Read everything; SiMF is fitted on each user's plays but the last `share`, less the last HELD of these.
+
+    Raises EvaluationError.
+    """
     bare, items, people = _read(sources, level, say)
     return _with_content(bare, items, people, sources.clips(), share, dim, say)
 
@@ -148,6 +153,7 @@ def _with_content(
     sound = _sound(items, clips, say)
     say("SiMF factors")
     train = bare.first(bare.cuts(share))
+    train = train.first(train.cuts(HELD))
     factors, artists = _factors(train, items, dim)
     tracks = [
         TrackContent(

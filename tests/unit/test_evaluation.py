@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 from typer.main import get_command
 
 from msam.baselines import SYSTEMS
@@ -57,6 +59,20 @@ def test_factors_come_in_the_paper_s_width_and_in_the_stream_s(tmp_path: Path) -
     config, tracks = content.narrowed()
     assert config.dim == config.hidden == tracks.factor.shape[1] == tracks.artist_factor.shape[1] == NARROW == 64
     assert tracks.factor.any() and len(tracks) == 7
+
+
+def test_factors_know_neither_the_test_nor_what_the_networks_hold_out(tmp_path: Path) -> None:
+    items = [n % 5 for n in range(100)]
+
+    def factors(name: str, changed: int) -> Tensor:
+        log = [*items[:changed], *(5 for _ in items[changed:]), 5]
+        lines = [f"u,t{item},{60 * n}\n" for n, item in enumerate(log)]
+        (tmp_path / name).write_text("user_id,track_id,timestamp\n" + "".join(lines))
+        return prepare(Sources(tmp_path / name), "track").content.tracks.factor
+
+    whole = factors("whole.csv", 100)
+    assert torch.equal(whole[:5], factors("late.csv", 72)[:5]), "the last tenth of the first 80 of 101 plays"
+    assert not torch.equal(whole[:5], factors("early.csv", 70)[:5])
 
 
 def test_split_trains_on_the_first_part_and_misses_what_it_has_not_met() -> None:

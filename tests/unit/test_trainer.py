@@ -15,7 +15,7 @@ from streams.profiles import NOBODY, Profile
 from streams.records import ModelVersion, UserProfile
 from streams.served import load_model
 from streams.settings import load_settings
-from streams.trainer import Gate, LogState, Rival, Trainer, _take_profile, describe, newest_plays, score
+from streams.trainer import Gate, LogState, Rival, Trainer, _take_profile, describe, learned, newest_plays, score
 from tests.unit.serving_data import CONFIG, catalogue, made, plays, version_of
 
 PARENT = ModelVersion("v0")
@@ -75,6 +75,12 @@ def test_newest_plays_are_thinned_evenly() -> None:
     for query, target in zip(queries, targets, strict=True):
         at = int(target[1:])
         assert query.tracks == tuple(f"t{n}" for n in range(at - 3, at))
+
+
+def test_factors_do_not_know_the_plays_that_are_held_out() -> None:
+    log = [("u", f"t{n % 3}", float(n), 0, 9 - n) for n in range(10)] + [("v", "x", 1.0, 1, 0)]
+    assert learned(LogState(log), 0.2) == {("u", "t0"): 3, ("u", "t1"): 3, ("u", "t2"): 2, ("v", "x"): 1}
+    assert learned(LogState(log), 0.0)["u", "t0"] == 4
 
 
 def test_trained_through_is_the_next_offset() -> None:
