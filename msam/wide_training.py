@@ -83,20 +83,31 @@ class WideConfig:
     """How the wide head is trained.
 
     start: part of each user's plays after which examples begin (the counts have to know something first). most:
-    examples, spread evenly; most_held: plays to join on. holdout: last part of the examples' time, by which the
-    best epoch is chosen. whole: last epochs that see every candidate, the ones before draw some.
+    examples, spread evenly (about 35 kB each); most_held: plays to join on. holdout: last part of the examples' time,
+    by which the best epoch is chosen. seen: examples to learn from, those of all epochs together; more than `epochs`
+    there are not, nor fewer than half of them. whole: last part of the epochs that sees every candidate, the ones
+    before draw some.
     """
 
     start: float = 0.4
-    most: int = 6000
+    most: int = 20_000
     most_held: int = 1000
     holdout: float = 0.15
     epochs: int = 10
-    whole: int = 4
+    seen: int = 100_000
+    whole: float = 0.4
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     seed: int = 0
+
+    def epochs_of(self, examples: int) -> int:
+        """Epochs over so many examples.
+
+        >>> [WideConfig().epochs_of(examples) for examples in (5000, 14_000, 17_000)]
+        [10, 7, 5]
+        """
+        return min(max(self.seen // examples, (self.epochs + 1) // 2), self.epochs)
 
 
 def stream_of(data: Dataset) -> Stream:
@@ -156,10 +167,11 @@ def add_wide(
     mine, theirs = np.flatnonzero(learn[examples.places]), np.flatnonzero(check[examples.places])
     if len(mine) < FEWEST or len(theirs) < FEWEST:
         return None
-    fit_wide(model.wide_head, examples.select(mine), settings, say)
     features, mask, _ = padded(examples, theirs)
     keys = np.where(mask.numpy(), examples.keys[_index(examples, theirs)], ABSENT)
     offered = Offered(order[examples.places[theirs]], torch.from_numpy(rows_in(data, keys)), features)
+    examples = examples.select(mine)  # the only copy that is left, and there may be a gigabyte
+    fit_wide(model.wide_head, examples, settings, say)
     join = wide_join.fit(wide_join.held_of(model, data, catalogue_rows, *offered))
     wide_join.apply(model.wide_head, join)
     say(f"wide head joined: {join.deep:g} of MSAM, {join.sharp:g} of the scores, others {join.others:+.2f}")
@@ -215,7 +227,8 @@ def _sampled_loss(head: WideHead, examples: Examples, some: Keys, draw: np.rando
 def fit_wide(head: WideHead, examples: Examples, settings: WideConfig, say: Say = lambda _: None) -> float:
     """Train on all but the last examples, keep the epoch that is best on those; returns its loss (nats a play).
 
-    Deterministic under the seed, given one thread and torch's deterministic algorithms.
+    The features are standardised in place. Deterministic under the seed, given one thread and torch's deterministic
+    algorithms.
     """
     count = len(examples.targets)
     order = np.argsort(examples.places, kind="stable")
@@ -223,22 +236,24 @@ def fit_wide(head: WideHead, examples: Examples, settings: WideConfig, say: Say 
     train, held = order[:cut], order[cut:]
     mean, deviation = examples.features.mean(0), examples.features.std(0)
     deviation[deviation < 1e-6] = 1.0  # an input that never varies
-    examples = examples._replace(features=(examples.features - mean) / deviation)
+    np.subtract(examples.features, mean, out=examples.features)
+    np.divide(examples.features, deviation, out=examples.features)
     optimiser = torch.optim.Adam(head.net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     optimiser.add_param_group({"params": [head.bucket], "weight_decay": 0.0, "lr": 10 * settings.learning_rate})
+    epochs = settings.epochs_of(len(train))
+    drawn = epochs - round(settings.whole * epochs)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.epochs * -(-len(train) // settings.batch), settings.learning_rate / 20
+        optimiser, epochs * -(-len(train) // settings.batch), settings.learning_rate / 20
     )
     generator = torch.Generator().manual_seed(settings.seed)
     draw = np.random.default_rng(settings.seed)
     best, kept = float("inf"), head.state_dict()
-    for epoch in range(settings.epochs):
+    for epoch in range(epochs):
         shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
         for start in range(0, len(shuffled), settings.batch):
             optimiser.zero_grad(set_to_none=True)
             some = shuffled[start : start + settings.batch]
-            whole = epoch >= settings.epochs - settings.whole
-            loss = _loss(head, examples, some) if whole else _sampled_loss(head, examples, some, draw)
+            loss = _sampled_loss(head, examples, some, draw) if epoch < drawn else _loss(head, examples, some)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()

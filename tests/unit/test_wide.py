@@ -21,7 +21,7 @@ from msam.wide_join import Held
 from msam.wide_training import WideConfig, discography_of, stream_of
 from tests.unit.network_data import PUBLISHED, SMALL, chain, model
 
-QUICK = WideConfig(most=300, most_held=100, epochs=3, whole=1)
+QUICK = WideConfig(most=300, most_held=100, epochs=3, whole=0.34)
 
 
 def head_of(weight: float) -> WideHead:
