@@ -45,7 +45,7 @@ def epochs_for(plays: int, batch: int, least: int, steps: int) -> int:
     >>> [epochs_for(plays, 100, least=6, steps=2700) for plays in (46_000, 20_000, 1000)]
     [6, 14, 30]
     """
-    return min(max(-(-steps // -(-plays // batch)), least), 5 * least)
+    return min(max(-(-steps // -(-max(plays, 1) // batch)), least), 5 * least)
 
 
 class NeuralRecommender(Recommender):
