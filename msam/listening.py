@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -107,8 +108,8 @@ class Listening:
 
     def sessions(self) -> Iterator[tuple[int, Integers, float]]:
         """(user, items, time of the last play) of every session, users one after the other."""
-        begins = np.flatnonzero(self.session_starts())
-        for begin, end in zip(begins, np.append(begins[1:], len(self.plays)), strict=True):
+        edges = np.append(np.flatnonzero(self.session_starts()), len(self.plays))
+        for begin, end in itertools.pairwise(edges.tolist()):
             yield int(self.owner(np.array([begin]))[0]), self.plays[begin:end], float(self.times[end - 1])
 
     def popularity(self) -> Floats:

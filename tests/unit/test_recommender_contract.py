@@ -17,6 +17,7 @@ from msam.baselines.contract import BaselineError, Recommender, Scores
 from msam.baselines.cornac_peers import CornacPeer
 from msam.baselines.msam import MSAMPublished
 from msam.baselines.neural import NeuralRecommender
+from msam.errors import MethodError
 from msam.listening import History, Listening
 from tests.unit.evaluation_data import listening
 
@@ -208,3 +209,14 @@ def test_learns_a_chain_better_than_popularity(name: str) -> None:
     popular = data.first(cuts).popularity().argmax()
     hit, base = (best == data.plays[places]).mean(), (data.plays[places] == popular).mean()
     assert hit > 0.3 > 2 * base, f"{hit:.3f}, popularity {base:.3f}"
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if system(name).seeded])
+def test_a_log_without_a_second_play_is_refused_or_learned_from(name: str) -> None:
+    single = DATA.first(DATA.starts[:-1] + 1)
+    try:
+        recommender = fitted(name, train=single)
+    except MethodError as error:
+        assert re.search("two plays", str(error)), error
+    else:
+        assert np.isfinite(recommender.score(AFTER)).all()
