@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from msam.baselines.contract import BaselineError
-from msam.baselines.neural import NeuralRecommender, Settings, epochs_for, recent, spread
+from msam.baselines.neural import NeuralRecommender, Settings, recent, spread
 from msam.listening import History, Integers, Listening
 from msam.training import reproducible
 
@@ -110,9 +110,7 @@ class CornacPeer(NeuralRecommender):
             self.network.place[torch.from_numpy(known)] = torch.arange(self.sizes["known"])
             model = self.model(
                 len(sequences),
-                n_epochs=epochs_for(
-                    sum(map(len, sequences)), self.settings.batch, self.settings.epochs, self.settings.steps
-                ),
+                n_epochs=self.settings.epochs_on(sum(map(len, sequences))),
                 model_selection="best",
                 val_eval_every=1,
                 val_metric="ndcg",

@@ -20,6 +20,15 @@ from msam.sequences import batches
 from msam.training import reproducible
 
 
+def epochs_for(plays: int, batch: int, least: int, steps: int) -> int:
+    """Epochs that make `steps` steps on so many plays: at least `least`, at most five times as many.
+
+    >>> [epochs_for(plays, 100, least=6, steps=2700) for plays in (46_000, 20_000, 1000)]
+    [6, 14, 30]
+    """
+    return min(max(-(-steps // -(-max(plays, 1) // batch)), least), 5 * least)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the networks are trained: batch 100 and Adam as in the paper, the epoch with the best holdout kept.
@@ -38,14 +47,9 @@ class Settings:
     max_holdout: int = 1000
     threads: int = 1
 
-
-def epochs_for(plays: int, batch: int, least: int, steps: int) -> int:
-    """Epochs that make `steps` steps on so many plays: at least `least`, at most five times as many.
-
-    >>> [epochs_for(plays, 100, least=6, steps=2700) for plays in (46_000, 20_000, 1000)]
-    [6, 14, 30]
-    """
-    return min(max(-(-steps // -(-max(plays, 1) // batch)), least), 5 * least)
+    def epochs_on(self, plays: int) -> int:
+        """Epochs on a log with so many plays to train on."""
+        return epochs_for(plays, self.batch, self.epochs, self.steps)
 
 
 class NeuralRecommender(Recommender):
@@ -94,7 +98,7 @@ class NeuralRecommender(Recommender):
         order = torch.Generator().manual_seed(seed)
         best, since, kept = -1.0, 0, None
         self.losses, self.figures = [], []
-        for _ in range(epochs_for(len(positions), self.settings.batch, self.settings.epochs, self.settings.steps)):
+        for _ in range(self.settings.epochs_on(len(positions))):
             self.losses.append(self._epoch(train, positions, optimiser, order))
             self.network.eval()
             figure = metrics.ndcg(self._ranks(train, some), 20)
