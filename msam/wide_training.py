@@ -90,7 +90,7 @@ class WideConfig:
     """
 
     start: float = 0.4
-    most: int = 20_000
+    most: int = 40_000
     most_held: int = 1000
     holdout: float = 0.15
     epochs: int = 10

@@ -11,6 +11,7 @@ from msam.network.normalise import Principal
 
 TEXT_COMPONENTS = 64
 AUDIO_COMPONENTS = 32
+START = 0.3  # standard deviation of rows before training; smaller ones need more epochs than there are
 
 
 class RawContent(nn.Module):
@@ -76,14 +77,14 @@ class FreeRows(nn.Module):
 
     def __init__(self, width: int, rows: int, state: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(rows, state) * 0.05)
+        self.weight = nn.Parameter(START * torch.randn(rows, state))
         self.register_buffer("cold_weight", torch.zeros(width, state))
         self.register_buffer("cold_bias", torch.zeros(state))
 
     @torch.no_grad()
     def start(self, factors: Tensor) -> None:
         """Start from standardised factors [rows, 2d]; where there is none (0), from chance as before."""
-        self.weight.copy_(torch.where(factors != 0, 0.05 * factors, self.weight))
+        self.weight.copy_(torch.where(factors != 0, START * factors, self.weight))
 
     def cold(self, features: Tensor) -> Tensor:
         """features [n, C] -> rows [n, 2d]."""
