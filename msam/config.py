@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 from msam.errors import MethodError
 
 Optimiser = Literal["adam", "adamw"]
+HOLDOUT = 0.1
+"""Last part of each user's plays in training, by which networks choose their epoch; factors must not know it either."""
 
 
 class ConfigError(MethodError):
@@ -219,7 +221,7 @@ class TrainConfig:
     chunk: int = 10
     seed: int = 0
     patience: int = 2
-    holdout: float = 0.1
+    holdout: float = HOLDOUT
     max_holdout: int = 2000
     max_seconds: float | None = None
     threads: int = 1

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from msam import metrics
 from msam.baselines.contract import Arrays, BaselineError, Recommender, Scores
+from msam.config import HOLDOUT
 from msam.listening import History, Integers, Listening
 from msam.sequences import batches
 from msam.training import reproducible
@@ -43,7 +44,7 @@ class Settings:
     chunk: int = 10
     learning_rate: float = 2e-3
     patience: int = 2
-    holdout: float = 0.1
+    holdout: float = HOLDOUT
     max_holdout: int = 1000
     threads: int = 1
 

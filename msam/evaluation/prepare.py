@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msam import simf
-from msam.config import MSAMConfig
+from msam.config import HOLDOUT, MSAMConfig
 from msam.content import MEL_BANDS, MEL_FRAMES, Content
 from msam.datasets.canonical import PlayRow, TrackRow, UserRow, read_plays, read_tracks, read_users
 from msam.errors import MethodError
@@ -31,8 +31,6 @@ _LABELS = 4
 """Labels of an artist: the most common of its tracks."""
 NARROW = 64
 """d of the extended MSAM, as models of the stream are trained by default; the published one has the paper's 100."""
-HELD = 0.1
-"""Last part of training, by which networks choose their epoch: factors that know it would flatter what reads them."""
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
@@ -78,7 +76,7 @@ def plays_only(sources: Sources, level: Level, say: Say = lambda _: None) -> Lis
 
 
 def prepare(sources: Sources, level: Level, share: float = 0.2, dim: int = 100, say: Say = lambda _: None) -> Listening:
-    """Read everything; SiMF is fitted on each user's plays but the last `share`, less the last HELD of these.
+    """Read everything; SiMF is fitted on each user's plays but the last `share`, less the last HOLDOUT of these.
 
     Raises EvaluationError.
     """
@@ -153,7 +151,7 @@ def _with_content(
     sound = _sound(items, clips, say)
     say("SiMF factors")
     train = bare.first(bare.cuts(share))
-    train = train.first(train.cuts(HELD))
+    train = train.first(train.cuts(HOLDOUT))  # factors that know the rest would flatter what reads them
     factors, artists = _factors(train, items, dim)
     tracks = [
         TrackContent(
