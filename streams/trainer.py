@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from msam.config import MSAMConfig, TrainConfig
 from msam.counts import Plays, keys_of
 from msam.features.text import TextEncoder
 from msam.golden import Golden
+from msam.listening import SESSION_GAP
 from msam.network.inputs import TrackInputs, UserInputs
 from msam.simf import SiMF, SiMFConfig, SiMFState, TrackRow, relations_from_plays
 from msam.training import Dataset, Progress, Trained, train
@@ -190,7 +191,8 @@ class Trainer:
         return found
 
     def _fit_simf(self, state: LogState, init: SiMFState | None) -> SiMFState:
-        counts = learned(state, self._training.holdout)
+        plays = learned(state, self._training.holdout)
+        counts = Counter((user, track) for user, mine in plays.items() for *_, track in mine)
         rows = [
             TrackRow(
                 t.track_id,
@@ -202,9 +204,10 @@ class Trainer:
             if not t.withdrawn
         ]
         countries = {user: profile.country for user, profile in state.profiles.items()}
-        relations = relations_from_plays(((u, t, float(n)) for (u, t), n in counts.items()), rows, countries)
+        played = ((user, track, float(n)) for (user, track), n in counts.items())
+        relations = relations_from_plays(played, rows, countries, sessions=heard_together(plays))
         same = init is not None and init.config.dim == self._simf.dim
-        fitted = SiMF(self._simf).fit(relations, init=init if same else None)
+        fitted = SiMF(self._simf).fit(relations, init=init if same else None).without("session")
         self._say(f"SiMF: {len(fitted.history)} sweeps, objective {fitted.history[-1]:.4g}")
         return fitted
 
@@ -352,14 +355,22 @@ def held_from(plays: Sequence[Played], holdout: float) -> int:
     return max(len(plays) - int(len(plays) * holdout), 1)
 
 
-def learned(state: LogState, holdout: float) -> Counter[tuple[str, str]]:
-    """Plays of each user and track that factors are fitted on.
+def learned(state: LogState, holdout: float) -> dict[str, list[Played]]:
+    """Each user's plays that factors are fitted on.
 
     Those held out are not among them: factors that know them would make a network look better there than it will be.
     """
-    return Counter(
-        (user, track) for user, plays in by_user(state).items() for *_, track in plays[: held_from(plays, holdout)]
-    )
+    return {user: plays[: held_from(plays, holdout)] for user, plays in by_user(state).items()}
+
+
+def heard_together(plays: Mapping[str, Sequence[Played]]) -> Iterator[tuple[str, str]]:
+    """(session, track) of every play."""
+    for user, mine in plays.items():
+        session, before = 0, 0.0
+        for at, *_, track in mine:
+            session += at - before > SESSION_GAP
+            before = at
+            yield f"{user} {session}", track
 
 
 def newest_plays(

@@ -231,7 +231,11 @@ def _factors(
     counts = Counter(zip(who.tolist(), train.plays.tolist(), strict=True))
     rows = [simf.TrackRow(item.item_id, item.artist_id, item.album_id, item.labels) for item in items]
     relations = simf.relations_from_plays(
-        ((train.users[user], train.items[item], float(n)) for (user, item), n in counts.items()), rows
+        ((train.users[user], train.items[item], float(n)) for (user, item), n in counts.items()),
+        rows,
+        sessions=zip(
+            map(str, np.cumsum(train.session_starts())), map(train.items.__getitem__, train.plays), strict=True
+        ),
     )
     fitted = simf.SiMF(simf.SiMFConfig(dim=dim)).fit(relations)
     places, fits = fitted.positions["track"], fitted.factors["track"].astype(np.float32)

@@ -87,6 +87,7 @@ def relations_from_plays(
     tracks: Iterable[TrackRow],
     countries: Mapping[str, str | None] | None = None,
     networks: Mapping[str, Sequence[csr_matrix]] | None = None,
+    sessions: Iterable[tuple[str, str]] = (),
 ) -> Relations:
     """Relations of listening counts and track metadata.
 
@@ -95,11 +96,13 @@ def relations_from_plays(
         tracks: metadata; tracks without plays are kept, tracks of plays without metadata too. One row per track.
         countries: user -> country, None or empty = unknown.
         networks: passed on; their rows follow the sorted ids of the type.
+        sessions: (session, track) of every play; who heard what together. A session of one track tells nothing and is
+            left out.
 
     Returns:
-        user-track and user-artist log(1 + plays); track-artist, track-album, track-tag, user-country 0/1; artist-tag
-        log(1 + tracks of the artist with the tag). Ids are sorted, so the order of arrival does not matter; relations
-        and types without any link (no album known, say) are left out.
+        user-track, user-artist and session-track log(1 + plays); track-artist, track-album, track-tag, user-country
+        0/1; artist-tag log(1 + tracks of the artist with the tag). Ids are sorted, so the order of arrival does not
+        matter; relations and types without any link (no album known, say) are left out.
     """
     played: defaultdict[tuple[str, str], float] = defaultdict(float)
     for user, track, count in plays:
@@ -112,6 +115,7 @@ def relations_from_plays(
             by_artist[user, row.artist_id] += count
     links["user", "track"] = {pair: float(np.log1p(n)) for pair, n in played.items() if n > 0}
     links["user", "artist"] = {pair: float(np.log1p(n)) for pair, n in by_artist.items() if n > 0}
+    links["session", "track"] = _together(sessions)
     links["user", "country"] = {(user, country): 1.0 for user, country in (countries or {}).items() if country}
     ids: dict[str, set[str]] = {"user": set(countries or {}), "track": set(rows)}
     for (i, j), pairs in links.items():
@@ -121,6 +125,12 @@ def relations_from_plays(
     types = {name: sorted(ids[name]) for name in sorted(ids) if ids[name]}
     matrices = {(i, j): matrix_from_counts(links[i, j], types[i], types[j]) for i, j in sorted(links) if links[i, j]}
     return Relations(types, matrices, networks or {})
+
+
+def _together(sessions: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    heard = Counter(sessions)
+    tracks = Counter(session for session, _ in heard)
+    return {pair: float(np.log1p(n)) for pair, n in heard.items() if tracks[pair[0]] > 1}
 
 
 def _describe(rows: Mapping[str, TrackRow]) -> dict[tuple[str, str], dict[tuple[str, str], float]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from msam.simf.problem import Scale
 
 F64 = NDArray[np.float64]
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,27 @@ class SiMFState:
     def means(self) -> dict[str, F64]:
         """Type -> mean factor [d]; zeros for a type without objects."""
         return {name: h.mean(axis=0) if len(h) else np.zeros(h.shape[1]) for name, h in self.factors.items()}
+
+    def without(self, name: str) -> Self:
+        """Less a type of which nothing is asked later; what is left neither grows with its objects nor names them."""
+
+        def other(pairs: Mapping[Pair, T]) -> dict[Pair, T]:
+            return {pair: value for pair, value in pairs.items() if name not in pair}
+
+        def rest(types: Mapping[str, T]) -> dict[str, T]:
+            return {key: value for key, value in types.items() if key != name}
+
+        return replace(
+            self,
+            types=rest(self.types),
+            factors=rest(self.factors),
+            cores=other(self.cores),
+            grams=other(self.grams),
+            scales=other(self.scales),
+            weights=rest(self.weights),
+            network_scales=rest(self.network_scales),
+            spreads=rest(self.spreads),
+        )
 
     @cached_property
     def version(self) -> str:

@@ -75,6 +75,20 @@ def test_relations_from_plays_and_metadata() -> None:
     np.testing.assert_allclose(dense["user", "country"], [[0], [1], [0]])
 
 
+def test_who_hears_tracks_together_is_a_relation_and_may_be_forgotten_after_the_fit() -> None:
+    heard = [("s1", "t1"), ("s1", "t2"), ("s1", "t1"), ("s2", "t9"), ("s2", "t9")]
+    built = relations_from_plays(PLAYS, TRACKS, sessions=heard)
+    assert built.types["session"] == ["s1"], "what was heard alone tells nothing"
+    np.testing.assert_allclose(built.relations["session", "track"].toarray(), [[np.log(3), np.log(2), 0, 0]])
+    whole = SiMF(SMALL).fit(built)
+    left = whole.without("session")
+    assert SiMFState.from_arrays(left.to_arrays()).version == left.version
+    assert not [name for name in left.to_arrays() if "session" in name]
+    np.testing.assert_array_equal(left.factors["track"], whole.factors["track"])
+    again = SiMF(SMALL).fit(built, init=left)
+    assert again.types == whole.types and again.history[0] < whole.history[0]
+
+
 def test_order_of_arrival_does_not_matter() -> None:
     one = relations_from_plays(PLAYS, TRACKS)
     two = relations_from_plays(reversed(PLAYS), reversed(TRACKS))

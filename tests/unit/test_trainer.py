@@ -15,7 +15,18 @@ from streams.profiles import NOBODY, Profile
 from streams.records import ModelVersion, UserProfile
 from streams.served import load_model
 from streams.settings import load_settings
-from streams.trainer import Gate, LogState, Rival, Trainer, _take_profile, describe, learned, newest_plays, score
+from streams.trainer import (
+    Gate,
+    LogState,
+    Rival,
+    Trainer,
+    _take_profile,
+    describe,
+    heard_together,
+    learned,
+    newest_plays,
+    score,
+)
 from tests.unit.serving_data import CONFIG, catalogue, made, plays, version_of
 
 PARENT = ModelVersion("v0")
@@ -79,8 +90,19 @@ def test_newest_plays_are_thinned_evenly() -> None:
 
 def test_factors_do_not_know_the_plays_that_are_held_out() -> None:
     log = [("u", f"t{n % 3}", float(n), 0, 9 - n) for n in range(10)] + [("v", "x", 1.0, 1, 0)]
-    assert learned(LogState(log), 0.2) == {("u", "t0"): 3, ("u", "t1"): 3, ("u", "t2"): 2, ("v", "x"): 1}
-    assert learned(LogState(log), 0.0)["u", "t0"] == 4
+    known = learned(LogState(log), 0.2)
+    assert [track for *_, track in known["u"]] == ["t0", "t1", "t2"] * 2 + ["t0", "t1"]
+    assert [track for *_, track in known["v"]] == ["x"]
+    assert len(learned(LogState(log), 0.0)["u"]) == 10
+
+
+def test_plays_are_heard_together_until_half_an_hour_passes() -> None:
+    at = [0.0, 1800.0, 3601.0, 3700.0]
+    log = [("u", f"t{n}", time, 0, n) for n, time in enumerate(at)] + [("v", "t0", 0.0, 1, 0)]
+    pairs = list(heard_together(learned(LogState(log), 0.0)))
+    sessions = [session for session, _ in pairs]
+    assert [track for _, track in pairs] == ["t0", "t1", "t2", "t3", "t0"]
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3] and sessions[4] not in sessions[:4]
 
 
 def test_trained_through_is_the_next_offset() -> None:
