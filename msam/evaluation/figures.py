@@ -5,18 +5,21 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from msam.evaluation.measures import CUTS
 from msam.evaluation.tables import ERRORS, Report, spread, title
 
 _MARKERS = "osD^v<>phXP*d"
+_COLOURS = [colormaps["tab20"](place % 20) for place in (*range(0, 20, 2), *range(1, 20, 2))]  # dark ones first
 
 
 def figure4(report: Report) -> bytes:
     """F1@N for N = 2, 4, ..., 20: mean over runs, bars of one standard deviation."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=_COLOURS)
     for place, result in enumerate(report.ran()):
         means, stds = zip(*(spread(result, f"f1@{n}") for n in CUTS), strict=True)
         marker = _MARKERS[place % len(_MARKERS)]
