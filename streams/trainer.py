@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -192,7 +192,6 @@ class Trainer:
 
     def _fit_simf(self, state: LogState, init: SiMFState | None) -> SiMFState:
         plays = learned(state, self._training.holdout)
-        counts = Counter((user, track) for user, mine in plays.items() for *_, track in mine)
         rows = [
             TrackRow(
                 t.track_id,
@@ -204,7 +203,7 @@ class Trainer:
             if not t.withdrawn
         ]
         countries = {user: profile.country for user, profile in state.profiles.items()}
-        played = ((user, track, float(n)) for (user, track), n in counts.items())
+        played = ((user, track, 1.0) for user, mine in plays.items() for *_, track in mine)
         relations = relations_from_plays(played, rows, countries, sessions=heard_together(plays))
         same = init is not None and init.config.dim == self._simf.dim
         fitted = SiMF(self._simf).fit(relations, init=init if same else None).without("session")

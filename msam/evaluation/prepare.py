@@ -228,14 +228,12 @@ def _factors(
 ) -> tuple[list[NDArray[np.float32] | None], dict[str, NDArray[np.float32]]]:
     """SiMF factors of the items (warm-started without plays, None without any relation) and of the artists."""
     who = train.owner(np.arange(len(train.plays)))
-    counts = Counter(zip(who.tolist(), train.plays.tolist(), strict=True))
+    heard = [train.items[item] for item in train.plays]
     rows = [simf.TrackRow(item.item_id, item.artist_id, item.album_id, item.labels) for item in items]
     relations = simf.relations_from_plays(
-        ((train.users[user], train.items[item], float(n)) for (user, item), n in counts.items()),
+        ((train.users[user], item, 1.0) for user, item in zip(who, heard, strict=True)),
         rows,
-        sessions=zip(
-            map(str, np.cumsum(train.session_starts())), map(train.items.__getitem__, train.plays), strict=True
-        ),
+        sessions=zip(map(str, np.cumsum(train.session_starts())), heard, strict=True),
     )
     fitted = simf.SiMF(simf.SiMFConfig(dim=dim)).fit(relations)
     places, fits = fitted.positions["track"], fitted.factors["track"].astype(np.float32)
