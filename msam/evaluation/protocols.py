@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 from msam.baselines.contract import Recommender
 from msam.evaluation.measures import Judged, judge, windows_after
-from msam.listening import History, Integers, Listening
+from msam.listening import Integers, Listening
 
 Protocol = Literal["split", "prequential"]
 SHARE = 0.2
 """The last part of each user's plays is scored."""
 _BATCH = 256
-Progress = Callable[[int, int], None]
 
 
 def targets(data: Listening) -> Integers:
@@ -23,7 +21,7 @@ def targets(data: Listening) -> Integers:
     return data.targets(data.cuts(SHARE))
 
 
-def run_split(system: Recommender, data: Listening, seed: int, progress: Progress | None = None) -> Judged:
+def run_split(system: Recommender, data: Listening, seed: int) -> Judged:
     """Fit on the first part of every user's plays, rank what was met there after each true history of the rest.
 
     Histories grow with the test plays; what the system learned does not. A target unseen in training is a miss.
@@ -37,14 +35,10 @@ def run_split(system: Recommender, data: Listening, seed: int, progress: Progres
     for start in range(0, len(places), _BATCH):
         part = slice(start, start + _BATCH)
         parts.append(judge(system.score(data.histories(places[part])), system.logits, after[part], seen))
-        if progress is not None:
-            progress(min(start + _BATCH, len(places)), len(places))
     return Judged.join(parts)
 
 
-def run_prequential(
-    system: Recommender, data: Listening, seed: int, progress: Progress | None = None, *, age: int = 1
-) -> Judged:
+def run_prequential(system: Recommender, data: Listening, seed: int, *, age: int = 1) -> Judged:
     """Fit on the first part, then in time order over all users: score a play, then learn from it. All targets count.
 
     age: plays that come together before the system is told of them; a user's own are in the histories at once.
@@ -53,19 +47,15 @@ def run_prequential(
     places = targets(data)
     after = windows_after(data, places)
     order = np.argsort(data.times[places], kind="stable")
-    parts: list[Judged] = []
-    late: list[tuple[History, int, float]] = []
-    for done, row in enumerate(order.tolist(), 1):
-        if len(late) >= age:
-            for play in late:
-                system.update(*play)
-            late.clear()
-        history = data.history(int(places[row]))
-        parts.append(judge(system.score([history]), system.logits, after[row : row + 1]))
-        late.append((history, int(data.plays[places[row]]), float(data.times[places[row]])))
-        if progress is not None and done % _BATCH == 0:
-            progress(done, len(places))
-    return Judged.join([parts[place] for place in np.argsort(order).tolist()])
+    parts = []
+    for begin in range(0, len(order), age):
+        late = order[begin : begin + age]
+        for start in range(0, len(late), _BATCH):  # nothing is told between these plays: they may be scored together
+            rows = late[start : start + _BATCH]
+            parts.append(judge(system.score(data.histories(places[rows])), system.logits, after[rows]))
+        for place in places[late].tolist():
+            system.update(data.history(place), int(data.plays[place]), float(data.times[place]))
+    return Judged._make(in_time[np.argsort(order)] for in_time in Judged.join(parts))
 
 
 class Slices:

@@ -22,6 +22,7 @@ from msam.baselines.vsknn import VSKNN
 from msam.baselines.vstan import VSTAN
 from msam.content import Content
 from msam.datasets.canonical import read_plays, read_tracks
+from msam.evaluation import protocols
 from msam.evaluation.measures import distinct, values, windows_after
 from msam.evaluation.prepare import NARROW, EvaluationError, Sources, plays_only, prepare
 from msam.evaluation.protocols import Slices, run_prequential, run_split, targets
@@ -94,6 +95,15 @@ def test_prequential_learns_a_play_once_it_is_scored() -> None:
     assert run_split(Markov(), data, 0).rank.tolist()[3] == np.inf
     assert run_prequential(Markov(), data, 0, age=3).rank.tolist()[3] == 1  # the three before come in together
     assert run_prequential(Markov(), data, 0, age=4).rank.tolist()[3] > 2
+
+
+def test_prequential_scores_together_what_nothing_is_told_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = listening()
+    together = run_prequential(Markov(), data, 0, age=5)
+    monkeypatch.setattr(protocols, "_BATCH", 1)
+    for found, alone in zip(together, run_prequential(Markov(), data, 0, age=5), strict=True):
+        np.testing.assert_array_equal(found, alone)
+    assert together.rank.tolist() != run_prequential(Markov(), data, 0, age=1).rank.tolist()
 
 
 def test_slices_part_the_plays() -> None:
