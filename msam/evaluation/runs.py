@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
+import msam
 from msam.baselines import system
 from msam.evaluation.measures import Judged
 from msam.evaluation.prepare import EvaluationError, Level, Sources
 from msam.evaluation.protocols import Protocol, run_prequential, run_split
 from msam.listening import Listening
 
-FORMAT = 3
-"""Changes whenever what a run measures does; runs of another format are not taken over."""
+CODE = Path(msam.__file__).parent
+"""Whatever of it changes may change what a run measures; runs of other code are not taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ class Plan:
 
     def fingerprint(self) -> str:
         """What the files of a run depend on beside the system and the run's number."""
-        digest = hashlib.sha256(json.dumps([FORMAT, self.level, self.protocol, self.seed, self.age]).encode())
+        digest = hashlib.sha256(json.dumps([self.level, self.protocol, self.seed, self.age]).encode())
+        for module in sorted(CODE.rglob("*.py")):
+            digest.update(hashlib.sha256(module.read_bytes()).digest())
         clips = [f"{name} {path.stat().st_size}" for name, path in sorted(self.sources.clips().items())]
         digest.update(json.dumps(clips).encode())
         for path in (self.sources.plays, self.sources.tracks, self.sources.users):
@@ -86,7 +89,7 @@ def write(folder: Path, run: Run, fingerprint: str) -> None:
 
 
 def read(folder: Path, name: str, run: int, fingerprint: str) -> Run | None:
-    """A finished run; None where there is none. EvaluationError where it is one of other data or another protocol."""
+    """A finished run; None where there is none. EvaluationError where it is of other data, protocol or code."""
     path = path_of(folder, name, run)
     if not path.is_file():
         return None
@@ -94,7 +97,7 @@ def read(folder: Path, name: str, run: int, fingerprint: str) -> Run | None:
         told = json.loads(str(stored["told"]))
         judged = Judged(*(stored[field] for field in Judged._fields))
     if told.pop("fingerprint") != fingerprint:
-        raise EvaluationError(f"{path} is a run of other data or another protocol; choose another --out")
+        raise EvaluationError(f"{path} is a run of other data, protocol or code of msam; choose another --out")
     return Run(name, run, judged, told)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from msam.baselines.vsknn import VSKNN
 from msam.baselines.vstan import VSTAN
 from msam.content import Content
 from msam.datasets.canonical import read_plays, read_tracks
-from msam.evaluation import protocols
+from msam.evaluation import protocols, runs
 from msam.evaluation.measures import distinct, values, windows_after
 from msam.evaluation.prepare import NARROW, EvaluationError, Sources, plays_only, prepare
 from msam.evaluation.protocols import Slices, run_prequential, run_split, targets
@@ -186,7 +187,9 @@ def test_levels(small: Sources) -> None:
         plays_only(replace(small, tracks=None), "artist")
 
 
-def test_finished_runs_are_taken_over_and_those_of_other_data_refused(small: Sources, tmp_path: Path) -> None:
+def test_finished_runs_are_taken_over_and_those_of_other_data_or_code_refused(
+    small: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan(small, "track", "split", ("markov", "vlhm"), 2)
     data, folder, done = plays_only(small, "track"), tmp_path / "runs", list[tuple[str, int]]()
     run_all(plan, folder, lambda: data, 1, lambda name, number: done.append((name, number)))
@@ -201,6 +204,13 @@ def test_finished_runs_are_taken_over_and_those_of_other_data_refused(small: Sou
     assert first is not None and second is not None and (first.judged.errors != second.judged.errors).any()
     with pytest.raises(EvaluationError, match="choose another --out"):
         read(folder, "markov", 0, replace(plan, level="artist").fingerprint())
+    shutil.copytree(runs.CODE, tmp_path / "msam")
+    monkeypatch.setattr(runs, "CODE", tmp_path / "msam")
+    assert read(folder, "markov", 0, plan.fingerprint()) is not None  # wherever it is installed
+    with (tmp_path / "msam" / "simf" / "objective.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(EvaluationError, match="other code"):
+        read(folder, "markov", 0, plan.fingerprint())
 
 
 def test_evaluate_writes_everything(small: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
