@@ -11,7 +11,7 @@ from streams.errors import MsamError
 GROUPS = {"kafka": "Local Kafka broker.", "topics": "Create and check topics.", "publish": "Publish events."}
 GROUPS |= {"models": "Model versions.", "dlq": "Dead letters.", "users": "Listeners."}
 GROUPS |= {"simf": "Similarity-constrained matrix factorisation."}
-COMMANDS = ("simulate", "tail", "worker", "trainer", "recommend", "replay", "doctor", "demo", "evaluate")
+COMMANDS = ("import", "simulate", "tail", "worker", "trainer", "recommend", "replay", "doctor", "demo", "evaluate")
 
 
 def build() -> typer.Typer:

@@ -1,0 +1,49 @@
+"""`msam import`: a public data set or one's own export as canonical CSVs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msam.datasets.sources import SOURCES, Layout, Source
+
+
+def convert(
+    layout: Annotated[Layout, typer.Argument(help="What SRC is.")],
+    src: Annotated[Path, typer.Argument(exists=True, help="Folder, zip archive or one file.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for plays.csv, tracks.csv and users.csv.")],
+    user: Annotated[str | None, typer.Option(help="Whose plays these are, where the records do not say.")] = None,
+    max_users: Annotated[int | None, typer.Option(min=1, help="Only the listeners met first.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Turn Last.fm 1K, LFM-1b, or an export of ListenBrainz or Spotify into canonical CSVs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from msam.datasets import importing
+
+    console = Console(stderr=True)
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("read", total=None)
+        source = Source(src, user, lambda size: progress.advance(task, size))
+        summary = importing.convert(SOURCES[layout](source), out, max_users)
+    if as_json:
+        print(json.dumps({"out": str(out), **summary._asdict()}))
+        return
+    console = Console()
+    console.print(
+        f"imported: {summary.plays} plays of {summary.tracks} tracks by {summary.users} listeners in {out}",
+        highlight=False,
+    )
+    left = {"told twice": summary.duplicates, "unreadable (rejected.csv says why)": summary.rejected}
+    for why, count in (left | summary.skipped).items():
+        if count:
+            console.print(f"left out: {count} records {why}", highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("import")(convert)
