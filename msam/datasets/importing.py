@@ -4,6 +4,7 @@ import csv
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,13 @@ from msam.datasets.canonical import (
     TrackRow,
     UserRow,
 )
-from msam.datasets.sources import NEW_LAYOUT, Item, Listen, Rejected, Skipped
+from msam.datasets.sources import NEW_LAYOUT, Item, Listen, Rejected, Skipped, named
 
-REJECTED = ("file", "line", "reason")
+REJECTED = ("file", "record", "reason")
 FILES = ("plays.csv", "tracks.csv", "users.csv", "rejected.csv")
-_GIVE_UP = 1000
+_GIVE_UP, _SLICE = 1000, 65_536
 
-Cells = Sequence[Any]
+Columns = Sequence[Any]
 
 
 class Summary(NamedTuple):
@@ -40,40 +41,47 @@ class Summary(NamedTuple):
     skipped: dict[str, int]
 
 
-def convert(items: Iterable[Item], out: Path, max_users: int | None = None) -> Summary:
+def convert(items: Iterable[Item], out: Path) -> Summary:
     """Write plays.csv, tracks.csv, users.csv where profiles are told, and rejected.csv where records are unreadable.
 
     Plays are sorted by time, equal ones as they came; the same play twice is one. What the first record of a track
-    lacks is filled from later ones. Held in memory: 16 bytes a play, and all tracks. `max_users`: only the listeners
-    met first. No file has its name before all are written. DatasetError where `out` holds such a file, where there is
-    no play, and where more records are unreadable than not.
+    lacks is filled from later ones. Held in memory: some 60 bytes a play, all tracks, all that is rejected. No file has
+    its name before all are written. DatasetError where `out` holds such a file or cannot be written, where there is no
+    play, and where more records are unreadable than not.
     """
-    for name in FILES:
-        if (out / name).exists():
-            raise DatasetError(f"{out / name} exists; name another folder")
-    told = _Told(max_users)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            if (out / name).exists():
+                raise DatasetError(f"{out / name} exists; name another folder")
+    told = _Told()
     for item in items:
         told.add(item)
     told.check()
     plays = _once(*(np.asarray(column) for column in (told.of_user, told.of_track, told.times)))
-    tables: dict[str, tuple[Cells, Iterator[Cells]]] = {
+    tables: dict[str, tuple[Columns, Iterable[Columns]]] = {
         "plays.csv": (PLAYS, told.plays(plays)),
-        "tracks.csv": ((*TRACKS, *TRACKS_OPTIONAL), (_cells(row) for row in told.rows)),
+        "tracks.csv": ((*TRACKS, *TRACKS_OPTIONAL), (_columns(row) for row in told.rows)),
     }
     if told.profiles:
         tables["users.csv"] = (USERS, (told.profiles[user] for user in told.users if user in told.profiles))
     if told.rejected:
-        tables["rejected.csv"] = (REJECTED, iter(told.rejected))
+        tables["rejected.csv"] = (REJECTED, told.rejected)
     _write(out, tables)
-    counts = len(told.rows), len(told.users), len(told.times) - len(plays), len(told.rejected), dict(told.skipped)
-    return Summary(len(plays), *counts)
+    return Summary(
+        plays=len(plays),
+        tracks=len(told.rows),
+        users=len(told.users),
+        duplicates=len(told.times) - len(plays),
+        rejected=len(told.rejected),
+        skipped=dict(told.skipped),
+    )
 
 
 class _Told:
     """All that was told so far."""
 
-    def __init__(self, max_users: int | None) -> None:
-        self._max_users = max_users
+    def __init__(self) -> None:
         self._tracks: dict[str, int] = {}
         self.users: dict[str, int] = {}
         self.rows: list[TrackRow] = []
@@ -108,19 +116,17 @@ class _Told:
 
     def _check_layout(self) -> None:
         if len(self.rejected) > len(self.times) + self.skipped.total():
-            file, line, reason = self.rejected[0]
-            raise DatasetError(f"{file}:{line}: {reason}, and more records unreadable than not; {NEW_LAYOUT}")
+            file, record, reason = self.rejected[0]
+            raise DatasetError(f"{file}:{record}: {reason}; more records are unreadable than not: {NEW_LAYOUT}")
 
     def plays(self, order: NDArray[np.int64]) -> Iterator[tuple[str, str, float]]:
         """The rows of plays.csv."""
         users = list(self.users)
-        for play in order.tolist():
-            yield users[self.of_user[play]], self.rows[self.of_track[play]].track_id, _short(self.times[play])
+        for start in range(0, len(order), _SLICE):
+            for play in order[start : start + _SLICE].tolist():
+                yield users[self.of_user[play]], self.rows[self.of_track[play]].track_id, _short(self.times[play])
 
     def _listen(self, play: Listen) -> None:
-        if play.user_id not in self.users and self._max_users is not None and len(self.users) >= self._max_users:
-            self.skipped["of further listeners"] += 1
-            return
         self.of_user.append(self.users.setdefault(play.user_id, len(self.users)))
         self.of_track.append(self._tracks.setdefault(play.track.track_id, len(self.rows)))
         self.times.append(play.timestamp)
@@ -147,31 +153,45 @@ def _once(users: NDArray[Any], tracks: NDArray[Any], times: NDArray[Any]) -> NDA
 
 
 def _short(time: float) -> float | int:
-    """Seconds to the millisecond, whole ones without a point."""
-    return int(time) if time.is_integer() else round(time, 3)
+    """Whole seconds without a point."""
+    return int(time) if time.is_integer() else time
 
 
-def _cells(track: TrackRow) -> Cells:
+def _columns(track: TrackRow) -> Columns:
+    """A row of tracks.csv; artist and album have ids of their names where none was ever told."""
+    artist_id = track.artist_id or (named("artist", track.artist) if track.artist else None)
+    album_id = track.album_id or (named("album", track.artist, track.album) if track.album else None)
     labels = LABEL_SEPARATOR.join(label.replace(LABEL_SEPARATOR, " ") for label in track.labels)
-    return [*track[:6], labels, *track[7:]]
+    row = track._replace(artist_id=artist_id, album_id=album_id)
+    return [*row[:6], labels, *row[7:]]
 
 
-def _write(out: Path, tables: dict[str, tuple[Cells, Iterator[Cells]]]) -> None:
-    """All files or none, each first beside its name."""
-    beside = {name: out / f"{name}.part" for name in tables}
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, (header, rows) in tables.items():
-            with beside[name].open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(
-                    file
-                )  # lines end as in RFC 4180: with "\n" alone, "\r" in a name would not be quoted
-                writer.writerow(header)
-                writer.writerows(rows)  # None becomes an empty cell
-        for name, part in beside.items():
-            part.replace(out / name)
+        yield
     except OSError as error:
         raise DatasetError(f"cannot write to {out}: {error.strerror or error}") from error
-    finally:
-        for part in beside.values():
-            part.unlink(missing_ok=True)
+
+
+def _write(out: Path, tables: dict[str, tuple[Columns, Iterable[Columns]]]) -> None:
+    """All files or none, each first beside its name."""
+    made: list[Path] = []
+    try:
+        with _writing(out):
+            for name, (header, rows) in tables.items():
+                made.append(out / f"{name}.part")
+                # Half a character in a file's name must not cost the import.
+                with made[-1].open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                    # Lines end as in RFC 4180: with "\n" alone, "\r" in a name would not be quoted.
+                    writer = csv.writer(file)
+                    writer.writerow(header)
+                    writer.writerows(rows)  # None becomes an empty cell
+            for part in list(made):
+                made.append(part.with_suffix(""))
+                part.replace(made[-1])
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.unlink()
+        raise

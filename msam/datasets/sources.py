@@ -6,13 +6,16 @@ and Spotify's two downloads ("extended streaming history" and "account data").
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from types import TracebackType
+from typing import IO, Any, Literal, NamedTuple, Self
+from unicodedata import category
 from uuid import UUID, uuid5
 
 from msam.datasets.canonical import YEAR_2200, DatasetError, TrackRow, UserRow
@@ -21,10 +24,13 @@ NAMES = UUID("5b0c1b52-6a3c-5d6e-9f0a-6c5f2f6f7e10")
 """Namespace of the ids that are made of names where a source has none."""
 LEAST_SECONDS = 30.0
 """A play of Spotify counts from here on, as it does for Spotify itself and for Last.fm."""
-EXTENDED = ("Streaming_History_Audio_*.json", "endsong_*.json")
 NEW_LAYOUT = "has the file another layout?"
+EXTENDED = ("Streaming_History_Audio_*.json", "endsong*.json")
+ACCOUNT = ("StreamingHistory_music_*.json", "StreamingHistory[0-9]*.json")
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".zip", ".7z", ".rar")
+_ID_BYTES, _TEXT, _LABELS, _LABEL = 1024, 10_000, 100, 200
 
-Told = Callable[[int], None]
+FURTHER = "of further listeners"
 
 
 class Listen(NamedTuple):
@@ -36,67 +42,20 @@ class Listen(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A record that is no play of music to learn from, and why."""
+    """A record that is no play to learn from, and why."""
 
     why: str
 
 
 class Rejected(NamedTuple):
-    """A record that cannot be read."""
+    """A record that cannot be read: its number in the file, from 1 (a line; in Spotify's files an entry)."""
 
     file: str
-    line: int
+    record: int
     why: str
 
 
 Item = Listen | TrackRow | UserRow | Skipped | Rejected
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an import reads: a folder, a zip archive or one file.
-
-    `user`: whose plays these are where the records do not say. `read(bytes)` reports progress.
-    """
-
-    path: Path
-    user: str | None = None
-    read: Told = lambda size: None
-
-    def parts(self, *patterns: str) -> "list[Part]":
-        """The files whose names match, in a folder or archive at any depth. DatasetError where there is none."""
-        try:
-            found = [part for part in self._all() if any(fnmatch(part.base, pattern) for pattern in patterns)]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from error
-        if not found:
-            raise DatasetError(f"{self.path} holds no {' or '.join(patterns)}")
-        return found
-
-    def lines(self, part: "Part", convert: Callable[[str], Item | None]) -> Iterator[Item]:
-        """What `convert` makes of every line (None: nothing); Rejected where it raises ValueError."""
-        with part.open() as file:
-            for number, raw in enumerate(file, 1):
-                self.read(len(raw))
-                try:
-                    item = convert(raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
-                except ValueError as error:
-                    item = Rejected(part.name, number, str(error))
-                if item is not None:
-                    yield item
-
-    def _all(self) -> "list[Part]":
-        if self.path.is_dir():
-            paths = sorted(path for path in self.path.rglob("*") if path.is_file())
-            return [_file(path, str(path.relative_to(self.path))) for path in paths]
-        if zipfile.is_zipfile(self.path):
-            archive = zipfile.ZipFile(self.path)
-            return [
-                Part(info.filename, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
-                for info in sorted(archive.infolist(), key=lambda info: info.filename)
-                if not info.is_dir()
-            ]
-        return [_file(self.path, self.path.name)]
 
 
 class Part(NamedTuple):
@@ -112,8 +71,122 @@ class Part(NamedTuple):
         return self.name.rpartition("/")[2]
 
 
+class Source:
+    """Where an import reads: a folder, a zip archive or one file.
+
+    `user`: whose plays these are where the records do not say. `max_users`: only the listeners met first.
+    `advance(bytes)` reports progress.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        user: str | None = None,
+        max_users: int | None = None,
+        advance: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self.path, self.user, self.advance = path, user, advance
+        self._max_users = inf if max_users is None else max_users
+        self._users: set[str] = set()
+        self._archive: zipfile.ZipFile | None = None
+        if user is not None:
+            try:
+                _identity(user, "user")
+            except ValueError as error:
+                raise DatasetError(str(error)) from None
+        with self._readable(path.name):
+            if path.is_file() and zipfile.is_zipfile(path):
+                self._archive = zipfile.ZipFile(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    def parts(self, *patterns: str) -> list[Part]:
+        """The files whose names match, in a folder or archive at any depth. DatasetError where there is none."""
+        with self._readable(self.path.name):
+            every = [part for part in self._all() if not part.base.startswith("._")]  # left in archives by macOS
+        found = [part for part in every if any(fnmatchcase(part.base, pattern) for pattern in patterns)]
+        if not found:
+            packed = next((part.name for part in every if part.base.endswith(_PACKED)), None)
+            hint = f"; unpack {packed} first" if packed else ""
+            raise DatasetError(f"{self.path} holds no {' or '.join(patterns)}{hint}")
+        return found
+
+    def admits(self, user: str) -> bool:
+        """Whether the plays of this listener are asked for."""
+        if user not in self._users and len(self._users) < self._max_users:
+            self._users.add(user)
+        return user in self._users
+
+    def lines(self, part: Part, convert: Callable[[str], Item | None]) -> Iterator[Item]:
+        """What `convert` makes of every line (None: nothing); Rejected where it raises ValueError."""
+        with self._readable(part.name), part.open() as file:
+            for number, raw in enumerate(file, 1):
+                self.advance(len(raw))
+                yield from self._one(part, number, raw, convert)
+
+    def entries(self, part: Part, convert: Callable[[Any], Item]) -> Iterator[Item]:
+        """What `convert` makes of every entry of a list in JSON; Rejected where it raises ValueError."""
+        entries = self.json(part)
+        self.advance(part.size)
+        if not isinstance(entries, list):
+            raise DatasetError(f"{self.path}: {part.name} is not a list of plays; {NEW_LAYOUT}")
+        for number, entry in enumerate(entries, 1):
+            yield from self._one(part, number, entry, convert)
+
+    def json(self, part: Part) -> Any:
+        """A file of JSON. DatasetError where it is none."""
+        with self._readable(part.name), part.open() as file:
+            try:
+                return json.load(file)
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(f"{self.path}: {part.name} is not JSON: {error}") from None
+
+    def _one(self, part: Part, number: int, told: Any, convert: Callable[[Any], Item | None]) -> Iterator[Item]:
+        try:
+            if isinstance(told, bytes):
+                told = told.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if not told:
+                    return
+            item = convert(told)
+        except (ValueError, RecursionError) as error:
+            item = Rejected(part.name, number, str(error)[:200])
+        if isinstance(item, Listen) and not self.admits(item.user_id):
+            item = Skipped(FURTHER)
+        if item is not None:
+            yield item
+
+    @contextmanager
+    def _readable(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise DatasetError(
+                f"cannot read {name} of {self.path}: {getattr(error, 'strerror', None) or error}"
+            ) from error
+        except RuntimeError as error:  # how zipfile says that a password is needed
+            raise DatasetError(f"cannot read {name} of {self.path}: {error}; unpack it first") from error
+
+    def _all(self) -> list[Part]:
+        if self.path.is_dir():
+            paths = sorted(path for path in self.path.rglob("*") if path.is_file())
+            return [_file(path, path.relative_to(self.path).as_posix()) for path in paths]
+        if self._archive is None:
+            return [_file(self.path, self.path.name)]
+        infos = sorted(self._archive.infolist(), key=lambda info: info.filename)
+        return [_member(self._archive, info) for info in infos if not info.is_dir()]
+
+
 def _file(path: Path, name: str) -> Part:
     return Part(name, path.stat().st_size, lambda: path.open("rb"))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Part:
+    return Part(info.filename.replace("\\", "/"), info.file_size, lambda: archive.open(info))
 
 
 def lastfm1k(source: Source) -> Iterator[Item]:
@@ -127,13 +200,13 @@ def lastfm1k(source: Source) -> Iterator[Item]:
 
 
 def _lastfm1k_play(line: str) -> Listen:
-    user, time, artist_id, artist, track_id, title = _cells(line, 6, 6)
-    return Listen(_known(user, "user"), _iso(time), described(track_id, title, artist_id, artist))
+    user, time, artist_id, artist, track_id, title = _split(line, 6, 6)
+    return Listen(_identity(user, "user"), _iso(time), described(track_id, title, artist_id, artist))
 
 
 def _lastfm1k_profile(line: str) -> UserRow | None:
-    user, gender, age, country, *_ = _cells(line, 4)
-    return None if user == "#id" else UserRow(_known(user, "user"), gender or None, _age(age), country or None)
+    user, gender, age, country, *_ = _split(line, 4)
+    return None if user == "#id" else UserRow(_identity(user, "user"), gender or None, _age(age), country or None)
 
 
 def lfm1b(source: Source) -> Iterator[Item]:
@@ -142,62 +215,70 @@ def lfm1b(source: Source) -> Iterator[Item]:
     albums: dict[str, str | None] = {}
     tracks: dict[str, tuple[str | None, str | None]] = {}
 
-    def play(line: str) -> Listen:
-        user, artist, album, track, time = _cells(line, 5, 5)
-        by, on = _numbered(artist), _numbered(album)
-        if by:
-            artists.setdefault(by, None)
-        if on:
-            albums.setdefault(on, None)
-        track = _known(_numbered(track) or "", "track")
+    def play(line: str) -> Listen | Skipped:
+        user, artist, album, track, time = _split(line, 5, 5)
+        if not source.admits(_identity(user, "user")):
+            return Skipped(FURTHER)  # nor are names looked up for it
+        listen = Listen(
+            user, _seconds(time), described(_numbered(track), None, _numbered(artist), None, _numbered(album))
+        )
+        by, on = listen.track.artist_id, listen.track.album_id
         tracks.setdefault(track, (by, on))
-        return Listen(_known(user, "user"), _seconds(time), described(track, "", by, "", on))
+        artists.setdefault(by or "", None)
+        albums.setdefault(on or "", None)
+        return listen
 
-    def name(names: dict[str, str | None]) -> Callable[[str], None]:
-        def note(line: str) -> None:
-            number, text, *_ = _cells(line, 2)
-            if number in names:
-                names[number] = text or None
+    def artist(line: str) -> None:
+        number, *name = _split(line, 2)
+        if number in artists:
+            artists[number] = "\t".join(name)
 
-        return note
+    def album(line: str) -> None:
+        number, *name, _ = _split(line, 3)
+        if number in albums:
+            albums[number] = "\t".join(name)
 
     def track(line: str) -> TrackRow | None:
-        number, title, *_ = _cells(line, 2)
+        number, *title, _ = _split(line, 3)
         if number not in tracks:
             return None
         by, on = tracks[number]
-        return described(number, title, by, artists.get(by or ""), on, albums.get(on or ""))
+        return described(number, "\t".join(title), by, artists[by or ""], on, albums[on or ""])
 
-    for part in source.parts("LFM-1b_LEs.txt"):
-        yield from source.lines(part, play)
-    readers = {"artists": name(artists), "albums": name(albums), "tracks": track, "users": _lfm1b_user}
-    there = {part.base: part for part in source.parts("LFM-1b_*.txt")}
+    source.parts("LFM-1b_LEs.txt")  # the one that must be there
+    parts = {part.base: part for part in source.parts("LFM-1b_*.txt")}
+    readers: dict[str, Callable[[str], Item | None]] = {
+        "LEs": play,
+        "artists": artist,
+        "albums": album,
+        "tracks": track,
+        "users": _lfm1b_user,
+    }
     for kind, convert in readers.items():
-        if f"LFM-1b_{kind}.txt" in there:
-            yield from source.lines(there[f"LFM-1b_{kind}.txt"], convert)
+        if f"LFM-1b_{kind}.txt" in parts:
+            yield from source.lines(parts[f"LFM-1b_{kind}.txt"], convert)
 
 
 def _lfm1b_user(line: str) -> UserRow | None:
-    user, country, age, gender, *_ = _cells(line, 4)
+    user, country, age, gender, *_ = _split(line, 4)
     if user == "user_id":
         return None
-    return UserRow(_known(user, "user"), gender if gender in ("m", "f") else None, _age(age), country or None)
+    return UserRow(_identity(user, "user"), gender if gender in ("m", "f") else None, _age(age), country or None)
 
 
 def listenbrainz(source: Source) -> Iterator[Item]:
     """One listen a line: `listens/*/*.jsonl` of an export, whose `user.json` names the listener, or `*.listens`."""
     parts = source.parts("*.jsonl", "*.listens", "user.json")
-    user = source.user
-    for part in parts:
-        if part.base == "user.json" and user is None:
-            with part.open() as file:
-                user = _text(_load(source, part, file), "username")
-    for part in parts:
-        if part.base not in ("user.json", "feedback.jsonl", "pinned_recording.jsonl"):
-            yield from source.lines(part, lambda line: _listen(line, user))
+    owners = {part.name.removesuffix("user.json"): source.json(part) for part in parts if part.base == "user.json"}
+    listens = [part for part in parts if part.base != "user.json"]
+    # An export has other files beside them: feedback, pins.
+    for part in [part for part in listens if "/listens/" in f"/{part.name}"] or listens:
+        above = max((folder for folder in owners if part.name.startswith(folder)), key=len, default="")
+        owner = source.user or _text(owners.get(above), "username")
+        yield from source.lines(part, lambda line, owner=owner: _listen(line, owner))  # type: ignore[misc]
 
 
-def _listen(line: str, user: str | None) -> Listen:
+def _listen(line: str, owner: str | None) -> Listen:
     record = json.loads(line)
     told = _object(record, "track_metadata")
     more, mapped = _object(told, "additional_info"), _object(told, "mbid_mapping")
@@ -206,42 +287,34 @@ def _listen(line: str, user: str | None) -> Listen:
         return _text(mapped, name) or _text(more, name)
 
     artists = mapped.get("artist_mbids") or more.get("artist_mbids")
-    first = {"mbid": artists[0]} if isinstance(artists, list) and artists else {}
     milliseconds, labels = _number(more, "duration_ms"), more.get("tags")
     track = described(
         mbid("recording_mbid"),
         _text(told, "track_name"),
-        _text(first, "mbid"),
+        _string(artists[0]) if isinstance(artists, list) and artists else None,
         _text(told, "artist_name"),
         mbid("release_mbid"),
         _text(told, "release_name"),
-        tuple(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else (),
+        tuple(label[:_LABEL] for label in map(_string, labels[:_LABELS]) if label) if isinstance(labels, list) else (),
         _number(more, "duration") if milliseconds is None else milliseconds / 1000,
     )
-    listener = _text(record, "user_name") or user
-    if listener is None:
-        raise ValueError("no user_name, and no user.json beside; say whose listens these are by --user")
-    return Listen(listener, _seconds(record.get("listened_at", record.get("timestamp"))), track)
+    number = record.get("user_id")
+    listener = _text(record, "user_name") or owner or (str(number) if isinstance(number, int | str) else None)
+    if not listener:
+        raise ValueError("it names no listener, and no user.json does; say whose it is by --user")
+    time = record.get("timestamp") if record.get("listened_at") is None else record["listened_at"]
+    return Listen(_identity(listener, "user_name"), _seconds(time), track)
 
 
 def spotify(source: Source) -> Iterator[Item]:
     """The extended streaming history; the account data's one, which knows a year, only where there is no other."""
-    parts = source.parts(*EXTENDED, "StreamingHistory_music_*.json", "StreamingHistory[0-9]*.json")
-    extended = [part for part in parts if any(fnmatch(part.base, pattern) for pattern in EXTENDED)]
+    parts = source.parts(*EXTENDED, *ACCOUNT)
+    extended = [part for part in parts if any(fnmatchcase(part.base, pattern) for pattern in EXTENDED)]
     for part in extended or parts:
-        source.read(part.size)
-        with part.open() as file:
-            records = _load(source, part, file)
-        if not isinstance(records, list):
-            raise DatasetError(f"{source.path}: {part.name} is not a list of plays; {NEW_LAYOUT}")
-        for number, record in enumerate(records, 1):
-            try:
-                yield _stream(record, source.user or "me")
-            except ValueError as error:
-                yield Rejected(part.name, number, str(error))
+        yield from source.entries(part, lambda entry: _stream(entry, source.user))
 
 
-def _stream(record: Any, user: str) -> Listen | Skipped:
+def _stream(record: Any, user: str | None) -> Listen | Skipped:
     if not isinstance(record, dict):
         raise ValueError("not an object")
     extended = "ts" in record
@@ -257,12 +330,13 @@ def _stream(record: Any, user: str) -> Listen | Skipped:
         return Skipped(f"of less than {LEAST_SECONDS:.0f} s")
     if extended:
         artist, album = (_text(record, f"master_metadata_album_{name}_name") for name in ("artist", "album"))
-        uri = (_text(record, "spotify_track_uri") or "").rpartition(":")[2]
-        track, listener = described(uri, title, None, artist, None, album), _text(record, "username")
+        kind, _, number = (_text(record, "spotify_track_uri") or "").rpartition(":")
+        track = described(number if kind == "spotify:track" else None, title, None, artist, None, album)
     else:
-        track, listener = described(None, title, None, _text(record, "artistName")), None
+        track = described(None, title, None, _text(record, "artistName"))
     ended = _iso(_text(record, "ts" if extended else "endTime") or "")
-    return Listen(listener or user, ended - played / 1000, track)
+    # Newer files do not name the listener, older ones do: one name for all, or one listener would be two.
+    return Listen(user or "me", _seconds(ended - played / 1000), track)
 
 
 Layout = Literal["lastfm1k", "lfm1b", "listenbrainz", "spotify"]
@@ -284,46 +358,50 @@ def described(
     labels: tuple[str, ...] = (),
     duration: float | None = None,
 ) -> TrackRow:
-    """A track. Ids that are not known are made of the names, the same for the same names.
+    """A track. An id that no topic would take counts as unknown; that of the track is made of its names then.
 
     ValueError where neither an id nor artist and title are known.
     """
-    if not track_id and not (artist and title):
-        raise ValueError("neither an id of the track nor its artist and title")
-    artist_id = artist_id or (_named("artist", artist) if artist else None)
-    album_id = album_id or (_named("album", artist or "", album) if album else None)
-    track_id = track_id or _named("track", artist or "", title or "")
-    return TrackRow(
-        track_id, title or None, artist_id, artist or None, album_id, album or None, labels, duration or None, None
+    title, artist, album = (text or None for text in (title, artist, album))
+    artist_id, album_id, track_id = (
+        text if text and _is_identity(text) else None for text in (artist_id, album_id, track_id)
     )
+    if track_id is None and not (artist and title):
+        raise ValueError("neither an id of the track nor its artist and title")
+    for text in (title, artist, album):
+        if text is not None and len(text) > _TEXT:
+            raise ValueError(f"a name of {len(text)} characters")
+    track_id = track_id or named("track", artist, title)
+    return TrackRow(track_id, title, artist_id, artist, album_id, album, labels, duration or None, None)
 
 
-def _named(*names: str) -> str:
-    return str(uuid5(NAMES, "\n".join(names)))
+def named(kind: str, *names: str | None) -> str:
+    """The id of what has none: the same for the same names (UUID 5)."""
+    return str(uuid5(NAMES, json.dumps([kind, *names])))
 
 
-def _cells(line: str, least: int, most: float = inf) -> list[str]:
+def _is_identity(text: str) -> bool:
+    """What `streams.checks.check_id` takes."""
+    return len(text.encode()) <= _ID_BYTES and not any(category(char) == "Cc" for char in text)
+
+
+def _identity(text: str, what: str) -> str:
+    if not text or not _is_identity(text):
+        raise ValueError(f"{what} {text[:50]!r} is no identity: empty, too long, or with control characters")
+    return text
+
+
+def _split(line: str, least: int, most: float = inf) -> list[str]:
     cells = line.split("\t")
     if not least <= len(cells) <= most:
         raise ValueError(f"{len(cells)} columns rather than {least}")
+    if len(line) > _TEXT:
+        raise ValueError(f"{len(line)} characters")
     return cells
-
-
-def _known(value: str, what: str) -> str:
-    if not value:
-        raise ValueError(f"no {what}")
-    return value
 
 
 def _numbered(text: str) -> str | None:
     return None if text in ("", "-1") else text
-
-
-def _load(source: Source, part: Part, file: IO[bytes]) -> Any:
-    try:
-        return json.load(file)
-    except ValueError as error:
-        raise DatasetError(f"{source.path}: {part.name} is not JSON: {error}") from None
 
 
 def _object(record: Any, name: str) -> dict[str, Any]:
@@ -333,11 +411,14 @@ def _object(record: Any, name: str) -> dict[str, Any]:
 
 
 def _text(record: Any, name: str) -> str | None:
-    found = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(found, str) or not found:
+    return _string(record.get(name)) if isinstance(record, dict) else None
+
+
+def _string(value: Any) -> str | None:
+    if not isinstance(value, str) or not value:
         return None
-    found.encode()  # ValueError for half a character, which no file could hold
-    return found
+    value.encode()  # ValueError for half a character, which no file could hold
+    return value
 
 
 def _number(record: dict[str, Any], name: str) -> float | None:
@@ -347,7 +428,7 @@ def _number(record: dict[str, Any], name: str) -> float | None:
 
 def _age(text: str) -> int | None:
     """-1 and what nobody is old is unknown."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) <= 150 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 and 0 < int(text) <= 150 else None
 
 
 def _iso(text: str) -> float:
@@ -357,10 +438,12 @@ def _iso(text: str) -> float:
 
 
 def _seconds(value: Any) -> float:
+    """A time to the millisecond."""
+    shown = repr(value)[:50]
     try:
-        time = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"time {value!r} is not in seconds") from None
+        time = inf if isinstance(value, bool) or "_" in shown else round(float(value), 3)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"time {shown} is not in seconds") from None
     if not 0 <= time < YEAR_2200:
-        raise ValueError(f"time {value!r} is not in Unix seconds from 1970 to 2200")
+        raise ValueError(f"time {shown} is not in Unix seconds from 1970 to 2200")
     return time

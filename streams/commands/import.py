@@ -14,7 +14,9 @@ def convert(
     layout: Annotated[Layout, typer.Argument(help="What SRC is.")],
     src: Annotated[Path, typer.Argument(exists=True, help="Folder, zip archive or one file.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for plays.csv, tracks.csv and users.csv.")],
-    user: Annotated[str | None, typer.Option(help="Whose plays these are, where the records do not say.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Whose plays these are, where the layout or record does not say.")
+    ] = None,
     max_users: Annotated[int | None, typer.Option(min=1, help="Only the listeners met first.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -24,24 +26,19 @@ def convert(
 
     from msam.datasets import importing
 
-    console = Console(stderr=True)
-    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+    columns, quiet = (BarColumn(), DownloadColumn(), TransferSpeedColumn()), not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("read", total=None)
-        source = Source(src, user, lambda size: progress.advance(task, size))
-        summary = importing.convert(SOURCES[layout](source), out, max_users)
+        with Source(src, user, max_users, lambda size: progress.advance(task, size)) as source:
+            summary = importing.convert(SOURCES[layout](source), out)
     if as_json:
         print(json.dumps({"out": str(out), **summary._asdict()}))
         return
-    console = Console()
-    console.print(
-        f"imported: {summary.plays} plays of {summary.tracks} tracks by {summary.users} listeners in {out}",
-        highlight=False,
-    )
+    print(f"imported: {summary.plays} plays of {summary.tracks} tracks by {summary.users} listeners in {out}")
     left = {"told twice": summary.duplicates, "unreadable (rejected.csv says why)": summary.rejected}
     for why, count in (left | summary.skipped).items():
         if count:
-            console.print(f"left out: {count} records {why}", highlight=False)
+            print(f"left out: {count} records {why}")
 
 
 def register(app: typer.Typer) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
 from msam.datasets.canonical import DatasetError, TrackRow, read_plays, read_tracks, read_users
 from msam.datasets.importing import FILES, Summary, convert
 from msam.datasets.sources import SOURCES, Layout, Source
-from streams import cli
+from streams import cli, sources
 
 PLAYS_1K = """\
 user_000001\t2009-05-04T23:08:57Z\tA1\tDeep Dish\t\tFuck Me Im Famous
@@ -33,7 +33,8 @@ PROFILES_1K = (
 
 
 def imported(layout: Layout, path: Path, out: Path, **options: Any) -> Summary:
-    return convert(SOURCES[layout](Source(path, options.pop("user", None))), out, **options)
+    with Source(path, **options) as source:
+        return convert(SOURCES[layout](source), out)
 
 
 def rejected(out: Path) -> list[list[str]]:
@@ -146,6 +147,11 @@ def test_listenbrainz_export_names_the_listener_once(tmp_path: Path) -> None:
         listen("soon"),
         listen(-1),
         listen(1e300),
+        listen(True),
+        listen("1_0"),
+        listen(int("9" * 400)),
+        listen(additional_info={"tags": ["\ud800"]}),
+        listen(track_name="x" * 140_000),
         listen(artist_name=7),
         listen(track_name=""),
         listen(track_name="\ud800"),
@@ -153,11 +159,11 @@ def test_listenbrainz_export_names_the_listener_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_listen_that_cannot_be_read_is_told_of_and_the_others_stay(record: object, tmp_path: Path) -> None:
-    file = written(tmp_path / "1.listens", jsonl(listen(), record, listen(1443521999)) + "\n")
+    file = written(tmp_path / "1.listens", jsonl(listen(), record) + "\n" + jsonl(listen(1443521999)))
     with pytest.raises(DatasetError, match="--user"):
         imported("listenbrainz", file, tmp_path / "out")
-    assert imported("listenbrainz", file, tmp_path / "out", user="u")[:5] == (2, 1, 1, 0, 2)
-    assert [line for _, line, _ in rejected(tmp_path / "out")] == ["2", "4"]
+    assert imported("listenbrainz", file, tmp_path / "out", user="u")[:5] == (2, 1, 1, 0, 1)
+    assert [record for _, record, _ in rejected(tmp_path / "out")] == ["2"]  # the empty line is none
 
 
 def stream(**more: object) -> dict[str, object]:
@@ -205,44 +211,122 @@ def test_what_is_no_such_export_is_refused_and_leaves_nothing(tmp_path: Path) ->
         imported("spotify", written(tmp_path / "endsong_0.json", "[{"), out)
     with pytest.raises(DatasetError, match="not a list"):
         imported("spotify", written(tmp_path / "endsong_0.json", "{}"), out)
-    assert not out.exists()
+    for user in ("", "a\nb", "\udcff"):
+        with pytest.raises(DatasetError, match=r"user .* is no identity|surrogates not allowed"):
+            imported("spotify", tmp_path, out, user=user)
+    written(tmp_path / "more" / "lastfm-dataset-1K.tar.gz", "")
+    with pytest.raises(DatasetError, match=r"unpack lastfm-dataset-1K.tar.gz first"):
+        imported("lastfm1k", tmp_path / "more", out)
+    with pytest.raises(DatasetError, match="cannot write"):
+        imported("lastfm1k", tmp_path, tmp_path / "endsong_0.json" / "out")
+    assert list(out.iterdir()) == []
+
+
+def test_archives_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("__MACOSX/._endsong_0.json", b"\x00\x05\x16\x07")
+        archive.writestr("endsong.json", json.dumps([stream()]))
+    assert imported("spotify", tmp_path / "a.zip", tmp_path / "out").plays == 1
+    raw = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "b.zip").write_bytes(raw.replace(b"174674", b"174675"))
+    with pytest.raises(DatasetError, match=r"cannot read endsong.json of .*b.zip: Bad CRC-32"):
+        imported("spotify", tmp_path / "b.zip", tmp_path / "other")
+    local, central = raw.rfind(b"PK\x03\x04"), raw.rfind(b"PK\x01\x02")
+    locked = bytearray(raw)
+    locked[local + 6] |= 1
+    locked[central + 8] |= 1
+    (tmp_path / "c.zip").write_bytes(locked)
+    with pytest.raises(DatasetError, match=r"encrypted.*unpack it first"):
+        imported("spotify", tmp_path / "c.zip", tmp_path / "other")
+    written(tmp_path / "endsong.json", "[" * 100_000)
+    with pytest.raises(DatasetError, match=r"endsong.json is not JSON"):
+        imported("spotify", tmp_path / "endsong.json", tmp_path / "other")
+
+
+def test_two_exports_are_two_listeners(tmp_path: Path) -> None:
+    for user in ("alice", "rob"):
+        written(tmp_path / "data" / user / "user.json", json.dumps({"username": user}))
+        written(tmp_path / "data" / user / "listens" / "2015" / "9.jsonl", jsonl(listen()))
+    assert imported("listenbrainz", tmp_path / "data", tmp_path / "out").users == 2
+    dump = written(tmp_path / "dump" / "1.listens", jsonl({"user_id": 7, **listen()}, {"user_name": "rob", **listen()}))
+    assert imported("listenbrainz", dump, tmp_path / "both").users == 2
+
+
+def test_an_artist_is_one_once_its_id_is_told(tmp_path: Path) -> None:
+    lines = "u\t2009-05-04T23:08:57Z\t\tWarp\tT1\tW\nu\t2009-05-04T23:08:58Z\tA1\tWarp\tT1\tW\n"
+    imported("lastfm1k", written(tmp_path / "userid-timestamp.tsv", lines), tmp_path / "out")
+    assert [track.artist_id for track in read_tracks(tmp_path / "out" / "tracks.csv")] == ["A1"]
+
+
+def test_local_files_of_spotify_are_told_apart(tmp_path: Path) -> None:
+    one, two = (
+        stream(spotify_track_uri=f"spotify:local:{name}:L:T:213", master_metadata_track_name=name) for name in "AB"
+    )
+    file = written(tmp_path / "endsong_1.json", json.dumps([one, two, stream(ts="1970-01-01T00:00:00Z")]))
+    summary = imported("spotify", file, tmp_path / "out")
+    assert (summary.tracks, summary.rejected) == (2, 1)
 
 
 def test_an_import_is_whole_or_absent(lastfm1k: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
 
-    def full(self: Path, target: Path) -> None:
-        raise OSError(28, os.strerror(28))
+    replace = Path.replace
+    for last in FILES:
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
-        with pytest.raises(DatasetError, match="No space left"):
-            imported("lastfm1k", lastfm1k, out)
-    assert list(out.iterdir()) == []
+        def full(self: Path, target: Path, last: str = last) -> Path:
+            if target.name == last:
+                raise OSError(28, os.strerror(28))
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", full)
+            with pytest.raises(DatasetError, match="No space left"):
+                imported("lastfm1k", lastfm1k, out)
+        assert list(out.iterdir()) == []
     imported("lastfm1k", lastfm1k, out)
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     with pytest.raises(DatasetError, match="another folder"):
         imported("lastfm1k", lastfm1k, out)
 
 
-Names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+Texts = st.one_of(st.text(max_size=8), st.sampled_from(["a\nb", "\r", "x" * 1100, "y" * 12_000, "\x85", "\x00"]))
+Records = st.fixed_dictionaries(
+    {
+        "user_name": Texts,
+        "listened_at": st.one_of(st.integers(-1, 7_258_118_401), st.floats(), st.just(7_258_118_399.9999)),
+        "track_metadata": st.fixed_dictionaries(
+            {"artist_name": Texts, "track_name": Texts, "release_name": Texts},
+            optional={
+                "additional_info": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "recording_mbid": Texts,
+                        "artist_mbids": st.lists(Texts, max_size=2),
+                        "tags": st.lists(Texts, max_size=150),
+                        "duration_ms": st.one_of(st.floats(), st.integers()),
+                    },
+                )
+            },
+        ),
+    }
+)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(Names, Names, Names, st.integers(0, 7_000_000_000)), min_size=1, max_size=8))
-def test_any_names_come_through(
-    tmp_path_factory: pytest.TempPathFactory, plays: list[tuple[str, str, str, int]]
-) -> None:
-    root = tmp_path_factory.mktemp("names")
-    records = [{"user_name": user, **listen(time, artist_name=by, track_name=title)} for user, by, title, time in plays]
-    imported("listenbrainz", written(root / "1.jsonl", jsonl(*records)), root / "out")
-    tracks = {track.track_id: track for track in read_tracks(root / "out" / "tracks.csv")}
-    found = [
-        (p.user_id, tracks[p.track_id].artist, tracks[p.track_id].title, p.timestamp)
-        for p in read_plays(root / "out" / "plays.csv")
-    ]
-    assert sorted(found, key=str) == sorted(set(plays), key=str)
-    assert [play[3] for play in found] == sorted(play[3] for play in found)
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(Records, min_size=1, max_size=6))
+def test_whatever_is_written_can_be_published(tmp_path_factory: pytest.TempPathFactory, records: list[Any]) -> None:
+    root = tmp_path_factory.mktemp("any")
+    records += [{"user_name": "u", **listen(time)} for time in range(len(records))]
+    summary = imported("listenbrainz", written(root / "1.jsonl", jsonl(*records)), root / "out")
+    plays = list(sources.plays(root / "out" / "plays.csv"))
+    tracks = list(sources.tracks(root / "out" / "tracks.csv"))
+    assert (len(plays), len(tracks)) == (summary.plays, summary.tracks)
+    assert summary.plays + summary.duplicates + summary.rejected == len(records)
+    times = [play.timestamp for play in read_plays(root / "out" / "plays.csv")]
+    assert times == sorted(times)
+    assert {play.track_id for play in read_plays(root / "out" / "plays.csv")} == {
+        track.track_id for track in read_tracks(root / "out" / "tracks.csv")
+    }
 
 
 def test_the_command(lastfm1k: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
