@@ -110,6 +110,14 @@ def test_top_lists_the_lower_column_first_among_equals() -> None:
     assert top(scores, 9).tolist() == [[1, 2, 4, 0, 5, 3], [0, 1, 2, 3, 4, 5]]
 
 
+@pytest.mark.parametrize("levels", [1, 3, 1000])
+def test_top_is_the_begin_of_a_stable_sort(levels: int) -> None:
+    scores = np.random.default_rng(levels).integers(levels, size=(50, 300)).astype(np.float32)
+    scores[:, ::7] = -np.inf
+    scores.setflags(write=False)
+    assert np.array_equal(top(scores, 20), np.argsort(-scores, axis=1, kind="stable")[:, :20])
+
+
 def test_probabilities_of_logits_and_weights() -> None:
     logits = np.log(np.array([[1.0, 3.0]], dtype=np.float32))
     np.testing.assert_allclose(probabilities(logits, True), [[0.25, 0.75]], rtol=1e-6)
