@@ -57,7 +57,7 @@ def distinct(window: Integers) -> NDArray[np.bool_]:
 def top(scores: Scores, size: int = LIST) -> Integers:
     """Columns of the `size` best of each row, best first; of equals the lower column first: [B, size]."""
     size = min(size, scores.shape[1])
-    # NumPy's partition takes ten times as long where most scores are equal, as counts are.
+    # NumPy's partition is slow where most scores are equal, as counts are.
     given = torch.from_numpy(np.require(scores, requirements=["C", "W"]))
     least = given.topk(size, dim=1).values[:, -1:].numpy()
     ahead, equal = scores > least, scores == least
