@@ -209,7 +209,7 @@ def test_finished_runs_are_taken_over_and_those_of_other_data_or_code_refused(
     assert read(folder, "markov", 0, plan.fingerprint()) is not None  # wherever it is installed
     with (tmp_path / "msam" / "simf" / "objective.py").open("a") as file:
         file.write("# changed\n")
-    with pytest.raises(EvaluationError, match="other code"):
+    with pytest.raises(EvaluationError, match="or code of msam"):
         read(folder, "markov", 0, plan.fingerprint())
 
 
