@@ -382,6 +382,8 @@ def named(kind: str, *names: str | None) -> str:
 
 def _is_identity(text: str) -> bool:
     """What `streams.checks.check_id` takes."""
+    if text.isascii() and text.isprintable():  # nearly all of them
+        return len(text) <= _ID_BYTES
     return len(text.encode()) <= _ID_BYTES and not any(category(char) == "Cc" for char in text)
 
 

@@ -50,12 +50,14 @@ def run_prequential(system: Recommender, data: Listening, seed: int, *, age: int
     parts = []
     for begin in range(0, len(order), age):
         late = order[begin : begin + age]
+        histories = data.histories(places[late])
         for start in range(0, len(late), _BATCH):  # nothing is told between these plays: they may be scored together
-            rows = late[start : start + _BATCH]
-            parts.append(judge(system.score(data.histories(places[rows])), system.logits, after[rows]))
-        for place in places[late].tolist():
-            system.update(data.history(place), int(data.plays[place]), float(data.times[place]))
-    return Judged._make(in_time[np.argsort(order)] for in_time in Judged.join(parts))
+            part = slice(start, start + _BATCH)
+            parts.append(judge(system.score(histories[part]), system.logits, after[late[part]]))
+        for place, history in zip(places[late].tolist(), histories, strict=True):
+            system.update(history, int(data.plays[place]), float(data.times[place]))
+    back = np.argsort(order)
+    return Judged._make(in_time[back] for in_time in Judged.join(parts))
 
 
 class Slices:
